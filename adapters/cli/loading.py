@@ -1,0 +1,61 @@
+"""What a command line names in Python: charts and handlers, by file or by module.
+
+Handlers are given as `module:attribute` or `file.py:attribute`. The attribute is either a mapping from effect names to
+functions, or a function that takes the engine and registers them itself:
+
+    HANDLERS = {"notify": notify, "archive": archive}     # async def notify(call: EffectCall) -> result
+
+    def register(engine: Engine) -> None:
+        engine.handler("notify")(notify)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from statewright.engine.errors import InvalidError
+from statewright.statecharts import Chart, load_chart
+from statewright.statecharts.chart import load_attribute
+
+if TYPE_CHECKING:
+    from statewright.engine import Engine
+
+
+def load(source: str) -> Chart:
+    """The chart that `source` names (see `load_chart`); modules are looked for in the working directory first."""
+    _look_here_first()
+    return load_chart(source)
+
+
+def load_handlers(source: str) -> Callable[[Engine], None]:
+    """A function that registers the handlers that `source` names. Raises `InvalidError`, `ChartNotFound`."""
+    _look_here_first()
+    if ":" not in source:
+        raise InvalidError(f"expected --handlers module:attribute or file.py:attribute, got {source!r}")
+    found = load_attribute(source)
+    if isinstance(found, Mapping):
+        _check_names(source, found)
+        return lambda engine: _register(engine, found)
+    if callable(found):
+        register: Callable[[Engine], None] = found
+        return register
+    raise InvalidError(f"expected a mapping or a function at {source!r}, got {type(found).__name__}")
+
+
+def _check_names(source: str, handlers: Mapping[Any, Any]) -> None:
+    for name, function in handlers.items():
+        if not isinstance(name, str) or not callable(function):
+            raise InvalidError(f"expected names and functions in {source!r}, got {name!r}: {type(function).__name__}")
+
+
+def _register(engine: Engine, handlers: Mapping[str, Any]) -> None:
+    for name, function in handlers.items():
+        engine.handler(name)(function)
+
+
+def _look_here_first() -> None:
+    """As `python -m` does: a console script has its own folder there instead."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")

@@ -1,0 +1,115 @@
+"""The console script: registers the commands, runs one, and turns its end into an exit code.
+
+Exit codes: 0 done, 1 the answer is no, 2 bad usage, not found or out of reach, 130 interrupted. An error is one line
+on standard error, never a traceback; a reader that went away (`| head`) is no error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from difflib import get_close_matches
+from typing import Any
+
+from cyclopts import App, CycloptsError, UnknownCommandError
+from statewright.adapters.cli.options import options_last
+
+DONE, REFUSED, FAILED, INTERRUPTED = 0, 1, 2, 130
+
+_COMMANDS = (
+    ("demo", "serve:demo", "Run the main job, whole: a document approval over NATS, killed half way."),
+    ("check", "charts:check", "Look for faults in a chart without running it."),
+    ("simulate", "charts:simulate", "Run a chart on a virtual clock, recording nothing."),
+    ("render", "charts:render", "Print a chart as a diagram or in another form."),
+    ("serve", "serve:serve", "Run the engine: NATS doors, timers, effects, projections."),
+    ("start", "commands:start", "Start an instance of a definition."),
+    ("send", "commands:send", "Send an event to an instance."),
+    ("pause", "commands:pause", "Defer an instance's events and timers."),
+    ("resume", "commands:resume", "Go on with a paused instance."),
+    ("cancel", "commands:cancel", "End an instance from outside."),
+    ("status", "queries:status", "Show where an instance is."),
+    ("list", "queries:list_", "List instances."),
+    ("history", "queries:history", "Show every recorded fact of an instance."),
+    ("replay", "queries:replay", "Show an instance as of then, and how it got there."),
+    ("metrics", "queries:metrics", "Counts and durations by definition and state."),
+)
+_EPILOGUE = "Every command takes --store URL, --nats URL and --json, before or after its name."
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; the exit code. Output goes to `sys.stdout` and `sys.stderr`."""
+    try:
+        result = build_app()(
+            options_last(arguments), print_error=False, exit_on_error=False, result_action="return_value"
+        )
+        sys.stdout.flush()
+        return result if isinstance(result, int) else DONE
+    except CycloptsError as error:
+        return _complain(_usage(error), FAILED)
+    except BrokenPipeError:
+        # The interpreter flushes once more at its end: that must not fail, either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except Exception as error:
+        return _failed(error)
+
+
+def build_app() -> App:
+    """The commands, none of them imported yet."""
+    app = App(
+        name="statewright",
+        help="A durable, event-sourced statechart engine.",
+        help_epilogue=_EPILOGUE,
+        help_format="plaintext",
+        version=_version,
+        suppress_keyboard_interrupt=False,
+    )
+    for position, (name, path, summary) in enumerate(_COMMANDS):
+        app.command(f"statewright.adapters.cli.{path}", name=name, help=summary, sort_key=position)
+    return app
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("statewright")
+
+
+def _failed(error: Exception) -> int:
+    """Say what is wrong. What is no error of ours is a bug, but still one line; `STATEWRIGHT_DEBUG=1` shows where."""
+    from statewright.statecharts.errors import StatewrightError
+
+    if os.environ.get("STATEWRIGHT_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, StatewrightError):
+        # "Already exists" and "id reused" answer no to what was asked; all else could not be asked.
+        return _complain(str(error), REFUSED if error.code in ("already_exists", "id_reused") else FAILED)
+    if isinstance(error, OSError):
+        return _complain(str(error), FAILED)
+    return _complain(f"unexpected {type(error).__name__}: {error} (STATEWRIGHT_DEBUG=1 shows where)", FAILED)
+
+
+def _usage(error: CycloptsError) -> str:
+    if isinstance(error, UnknownCommandError):
+        # Its own message would import every command to guess which one was meant.
+        given = (error.unused_tokens or ["?"])[0]
+        names = [name for name, _, _ in _COMMANDS]
+        close = get_close_matches(given, names, 1)
+        meant = f" Did you mean '{close[0]}'?" if close else ""
+        return f"unknown command or option '{given}'.{meant} See `statewright --help`."
+    return f"{error} See `statewright --help`."
+
+
+def _complain(message: str, code: int) -> int:
+    line: Any = " ".join(message.split())
+    print(f"statewright: {line}", file=sys.stderr)
+    return code

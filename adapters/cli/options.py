@@ -1,0 +1,104 @@
+"""What commands are told: the options that all share, and how JSON, times and numbers are read from arguments."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+STORE_DEFAULT = "sqlite:///statewright.db"
+LIMIT_MAX = 10_000
+GLOBAL = Group("Global options", sort_key=1_000)
+
+Flag = Parameter(negative="")
+
+
+@Parameter(name="*", group=GLOBAL)
+@dataclass(frozen=True)
+class Options:
+    """Accepted by every command, before or after its name."""
+
+    store: Annotated[str, Parameter(env_var="STATEWRIGHT_STORE")] = STORE_DEFAULT
+    "The store: sqlite:///relative.db, sqlite:////absolute/path.db."
+
+    nats: Annotated[str | None, Parameter(env_var="STATEWRIGHT_NATS_URL")] = None
+    "The NATS server. Without it `serve` starts one, and the others find that one."
+
+    json: Annotated[bool, Flag] = False
+    "Print JSON, one object a line."
+
+
+DEFAULTS = Options()
+VALUED = ("--store", "--nats")
+"""The shared options that take a value."""
+
+
+def invalid(message: str) -> Exception:
+    """An `InvalidError`, imported when there is one: the engine takes longer to import than `--help` may last."""
+    from statewright.engine.errors import InvalidError
+
+    return InvalidError(message)
+
+
+def options_last(arguments: list[str]) -> list[str]:
+    """Shared options that stand before the command, moved to right behind it."""
+    position = 0
+    while position < len(arguments) and arguments[position].startswith("--"):
+        name = arguments[position].partition("=")[0]
+        if name not in (*VALUED, "--json"):
+            return arguments
+        position += 2 if arguments[position] in VALUED else 1
+    if position >= len(arguments):
+        return arguments
+    return [arguments[position], *arguments[:position], *arguments[position + 1 :]]
+
+
+def parse_json(option: str, text: str | None) -> Any:
+    """The value of an option that takes JSON; None without it. Raises `InvalidError` saying where it is broken."""
+    if text is None:
+        return None
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text.encode())
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise invalid(f"expected {option} to be JSON, got {shortened(text)}: {error}") from error
+
+
+def parse_object(option: str, text: str | None) -> dict[str, Any] | None:
+    """Like `parse_json`, for an option that takes a JSON object."""
+    value = parse_json(option, text)
+    if (value is not None and not isinstance(value, dict)) or (text is not None and value is None):
+        raise invalid(f"expected {option} to be a JSON object, got {shortened(text or '')}")
+    return value
+
+
+def parse_time(option: str, text: str) -> int:
+    """ISO 8601 (without an offset it is UTC), or integer nanoseconds since the epoch. Raises `InvalidError`."""
+    if re.fullmatch(r"\d+", text, re.ASCII):
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise invalid(
+            f"expected {option} to be a time like 2030-01-31T12:00:00Z or integer nanoseconds, got {shortened(text)}"
+        ) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    whole = moment.replace(microsecond=0)
+    return int(whole.timestamp()) * 1_000_000_000 + moment.microsecond * 1_000
+
+
+def check_range(option: str, value: int, low: int, high: int) -> int:
+    """`value` if low <= value <= high. Raises `InvalidError` otherwise."""
+    if not low <= value <= high:
+        raise invalid(f"expected {option} to be from {low} to {high}, got {value}")
+    return value
+
+
+def shortened(text: str) -> str:
+    """`text` as a Python string literal of at most 60 characters."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")

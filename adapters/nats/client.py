@@ -1,0 +1,164 @@
+"""The client: what another process uses to start, drive and watch instances over NATS.
+
+Invariants: an answer is given only for what the engine said; no answer (nobody there, a timeout, a lost connection) is
+an `UnavailableError`, after which the same request with the same ids may be sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import nats.errors
+import nats.js.errors
+from msgspec.structs import replace
+from statewright.adapters.nats.connection import CONNECT_TIMEOUT_S, Connection, connect
+from statewright.adapters.nats.endpoint import Endpoint
+from statewright.adapters.nats.envelope import encode_control, encode_event, encode_start
+from statewright.adapters.nats.replies import A, decode_answer
+from statewright.engine.clock import SystemClock
+from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
+from statewright.engine.ids import check_id, new_id
+from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest, as_json
+
+TIMEOUT_S = 5.0
+
+
+class Client:
+    """Talks to whichever engine serves the nats-server at an endpoint. `await Client.connect(...)`, then `close()`;
+    or `async with await Client.connect(...)`.
+
+    All requests raise the error in the reply (`InvalidError`, `NotFoundError`, `AlreadyExistsError`, `IdReusedError`,
+    `BusyError`, `TooLargeError`), and `UnavailableError` when there is no reply.
+    """
+
+    def __init__(self, connection: Connection, timeout_s: float) -> None:
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._clock = SystemClock()
+
+    @classmethod
+    async def connect(
+        cls,
+        endpoint: Endpoint | str,
+        *,
+        name: str = "statewright client",
+        timeout_s: float = TIMEOUT_S,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> Self:
+        """`endpoint` is an `Endpoint` (see `find_endpoint`) or a NATS URL. timeout_s: how long to wait for a reply.
+        Raises `InvalidError` for a bad URL, `UnavailableError` when nobody answers within `connect_timeout_s`."""
+        where = Endpoint.from_url(endpoint) if isinstance(endpoint, str) else endpoint
+        return cls(await connect(where, name=name, timeout_s=connect_timeout_s), timeout_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    @property
+    def connection(self) -> Connection:
+        """For what this class has no method for (subscribing to history, publishing on foreign subjects)."""
+        return self._connection
+
+    async def start(
+        self,
+        definition: str,
+        context: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 (the contract's name)
+        version: str | None = None,
+        actor: str = "",
+    ) -> Started:
+        """Start an instance. Without `id` one is made here, so that a retry after a lost reply is the same start."""
+        check_id("a definition name", definition)
+        instance_id = self.new_id() if id is None else check_id("an instance id", id)
+        given, _ = as_json("the context", dict(context or {}))
+        request = StartRequest(instance_id, definition, given, version, actor)
+        payload = encode_start(request, with_id=True)
+        return await self._request(f"statewright.start.{definition}", payload, {}, Started)
+
+    async def send(
+        self,
+        instance_id: str,
+        name: str,
+        data: Any = None,
+        *,
+        event_id: str | None = None,
+        source: str = "",
+        actor: str = "",
+        time: int = 0,
+    ) -> Outcome:
+        """Deliver an event and wait until what became of it is durable."""
+        event = self._event(ExternalEvent(instance_id, name, data, event_id or self.new_id(), source, actor, time))
+        headers, payload = encode_event(event)
+        return await self._request(f"statewright.send.{instance_id}", payload, headers, Outcome)
+
+    async def publish(
+        self,
+        instance_id: str,
+        name: str,
+        data: Any = None,
+        *,
+        event_id: str | None = None,
+        source: str = "",
+        actor: str = "",
+        time: int = 0,
+    ) -> None:
+        """Leave an event with JetStream and don't wait for what becomes of it; returns once the stream has it."""
+        event = self._event(ExternalEvent(instance_id, name, data, event_id or self.new_id(), source, actor, time))
+        headers, payload = encode_event(event)
+        try:
+            stream = self._connection.nc.jetstream(timeout=self._timeout_s)
+            await stream.publish(f"statewright.events.{instance_id}", payload, headers=headers)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise self._failed("JetStream", error) from error
+
+    async def control(
+        self, instance_id: str, action: Literal["pause", "resume", "cancel"], *, reason: str = "", actor: str = ""
+    ) -> Outcome:
+        """Pause, resume or cancel."""
+        check_id("an instance id", instance_id)
+        payload = encode_control(ControlRequest(instance_id, action, reason, actor))
+        return await self._request(f"statewright.control.{instance_id}", payload, {}, Outcome)
+
+    async def status(self, instance_id: str) -> dict[str, Any]:
+        """The `instances` row by column names, configuration and context decoded."""
+        check_id("an instance id", instance_id)
+        return await self._request(f"statewright.query.status.{instance_id}", b"", {}, dict[str, Any])
+
+    def new_id(self) -> str:
+        return new_id(self._clock.now())
+
+    def _event(self, event: ExternalEvent) -> ExternalEvent:
+        check_id("an instance id", event.instance_id)
+        if not event.name:
+            raise InvalidError("expected an event name, got an empty one")
+        return replace(event, data=as_json("the event's data", event.data)[0])
+
+    async def _request(self, subject: str, payload: bytes, headers: dict[str, str], kind: type[A]) -> A:
+        try:
+            reply = await self._connection.nc.request(
+                subject, payload, timeout=self._timeout_s, headers=headers or None
+            )
+        except (nats.errors.Error, TimeoutError) as error:
+            raise self._failed("an engine", error) from error
+        return decode_answer(reply.data, kind)
+
+    def _failed(self, who: str, error: Exception) -> Exception:
+        url = self._connection.endpoint.url
+        if isinstance(error, nats.errors.MaxPayloadError):
+            limit = self._connection.nc.max_payload
+            return TooLargeError(f"the nats-server at {url} takes messages of at most {limit:,} bytes")
+        if isinstance(error, nats.errors.NoRespondersError | nats.js.errors.NoStreamResponseError):
+            return UnavailableError(f"the nats-server at {url} is up, but {who} does not serve it")
+        if isinstance(error, TimeoutError):
+            return UnavailableError(f"no answer from {who} at {url} within {self._timeout_s:g} s")
+        return UnavailableError(f"no answer from {who} at {url}: {error}")

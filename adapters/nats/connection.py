@@ -1,0 +1,167 @@
+"""One connection to a nats-server that heals itself.
+
+Invariants: a first connection succeeds within its timeout or is an `UnavailableError`; afterwards it reconnects for
+ever. `online` is set while connected. Publishing never blocks its caller: replies and acks go through an outbox that
+one task empties. The driver's complaints are logged once each until it is connected again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import nats.errors
+from nats.aio.client import Client as NatsClient
+from statewright.adapters.nats.endpoint import Endpoint
+from statewright.adapters.nats.replies import encode_error
+from statewright.engine.errors import TooLargeError, UnavailableError
+
+CONNECT_TIMEOUT_S = 2.0
+RECONNECT_WAIT_S = 0.1
+PING_INTERVAL_S = 10
+PENDING_BYTES_MAX = 8 * 1024 * 1024
+"""What may wait to be written; more makes publishers wait while connected, and is refused while not."""
+CLOSE_TIMEOUT_S = 2.0
+
+_LOG = logging.getLogger("statewright.nats")
+
+
+class Connection:
+    """A connected client. Made by `connect`; `nc` is the driver's."""
+
+    def __init__(self, endpoint: Endpoint, name: str) -> None:
+        self.endpoint = endpoint
+        self.name = name
+        self.nc = NatsClient()
+        self.online = asyncio.Event()
+        self.closing = False
+        self.on_reconnected: list[Callable[[], Awaitable[None]]] = []
+        self._complaints: set[str] = set()
+        self._outbox: deque[tuple[str, bytes]] = deque()
+        self._filled = asyncio.Event()
+        self._poster: asyncio.Task[None] | None = None
+
+    def post(self, subject: str, payload: bytes) -> None:
+        """Publish soon, in the order of the calls; lost if the connection is gone for good (as any reply may be)."""
+        self._outbox.append((subject, payload))
+        self._filled.set()
+
+    async def flushed(self) -> None:
+        """Wait until what was posted has reached the server. Raises `nats.errors.Error` if it can't."""
+        while self._outbox:
+            await asyncio.sleep(0)
+        await self.nc.flush(timeout=1)
+
+    def move(self, endpoint: Endpoint) -> None:
+        """Look for the server at `endpoint` from the next reconnection on."""
+        self.endpoint = endpoint
+        self.nc.set_server_pool([endpoint.url])
+
+    async def close(self) -> None:
+        """Write what is waiting and close. Idempotent."""
+        self.closing = True
+        self.online.clear()
+        if self.nc.is_connected:
+            with suppress(Exception):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self.flushed()
+        if self._poster is not None:
+            self._poster.cancel()
+            await asyncio.gather(self._poster, return_exceptions=True)
+        if not self.nc.is_closed:
+            with suppress(Exception):
+                await self.nc.close()
+
+    async def open(self, timeout_s: float) -> None:
+        """Raises `UnavailableError`. Used by `connect`."""
+        last: list[str] = []
+
+        async def note(error: Exception) -> None:
+            last[:] = [_said(error)]
+
+        connecting = self.nc.connect(
+            self.endpoint.url,
+            name=self.name,
+            user=self.endpoint.user or None,
+            password=self.endpoint.password or None,
+            token=self.endpoint.token or None,
+            connect_timeout=timeout_s,  # type: ignore[arg-type]  # The driver takes any number.
+            reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]
+            max_reconnect_attempts=-1,
+            ping_interval=PING_INTERVAL_S,
+            pending_size=PENDING_BYTES_MAX,
+            error_cb=note,
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                await connecting
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            await self._abandon()
+            reason = last[0] if last else _said(error)
+            raise UnavailableError(
+                f"no nats-server answers at {self.endpoint.url} within {timeout_s:g} s: {reason}"
+            ) from None
+        except BaseException:
+            await self._abandon()
+            raise
+        self.nc._error_cb = self._complained
+        self.online.set()
+        self._poster = asyncio.create_task(self._post_all(), name="nats outbox")
+
+    async def _abandon(self) -> None:
+        with suppress(Exception):
+            await self.nc.close()
+
+    async def _post_all(self) -> None:
+        """Empty the outbox for ever."""
+        outbox, publish = self._outbox, self.nc.publish
+        while True:
+            while outbox:
+                subject, payload = outbox.popleft()
+                try:
+                    await publish(subject, payload)
+                except nats.errors.MaxPayloadError:
+                    error = TooLargeError(f"the reply has {len(payload):,} bytes, more than the nats-server takes")
+                    self.post(subject, encode_error(error))
+                except Exception as error:
+                    await self._complained(error)
+            self._filled.clear()
+            await self._filled.wait()
+
+    async def _complained(self, error: Exception) -> None:
+        said = _said(error)
+        first = said not in self._complaints
+        self._complaints.add(said)
+        _LOG.log(logging.WARNING if first and not self.closing else logging.DEBUG, "%s: %s", self.endpoint.url, said)
+
+    async def _disconnected(self) -> None:
+        self.online.clear()
+        if not self.closing:
+            _LOG.warning("disconnected from %s", self.endpoint.url)
+
+    async def _reconnected(self) -> None:
+        _LOG.warning("reconnected to %s", self.endpoint.url)
+        self._complaints.clear()
+        self.online.set()
+        for notify in self.on_reconnected:
+            try:
+                await notify()
+            except Exception:
+                _LOG.exception("after reconnecting to %s", self.endpoint.url)
+
+
+async def connect(endpoint: Endpoint, *, name: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
+    """A connection to `endpoint`. Raises `UnavailableError` when nobody answers there within `timeout_s`."""
+    connection = Connection(endpoint, name)
+    await connection.open(timeout_s)
+    return connection
+
+
+def _said(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return text.removeprefix("nats: ")

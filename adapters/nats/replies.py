@@ -1,0 +1,95 @@
+"""Replies: what a request door answers, as JSON and back. Pure.
+
+A reply is an outcome (or what was started, or a status row), or `{"error": {"code", "message"}}` with a code of the
+error tree. What is no `StatewrightError` is a fault of ours: it is answered as "unavailable", since nothing can be said
+about what was recorded, and sending again (with the same id) is right.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from statewright.engine.errors import (
+    AlreadyExistsError,
+    BusyError,
+    IdReusedError,
+    InvalidError,
+    NotFoundError,
+    TooLargeError,
+    UnavailableError,
+)
+from statewright.engine.recorder import InstanceRow
+from statewright.engine.requests import Outcome, Started
+from statewright.projections.status import status_json
+from statewright.statecharts.errors import StatewrightError
+
+RETRYABLE = frozenset({"busy", "unavailable"})
+"""Codes of errors that say nothing against the request itself: the same may be accepted later."""
+
+_ERRORS: dict[str, type[StatewrightError]] = {
+    error.code: error
+    for error in (
+        InvalidError,
+        NotFoundError,
+        AlreadyExistsError,
+        IdReusedError,
+        BusyError,
+        TooLargeError,
+        UnavailableError,
+    )
+}
+
+A = TypeVar("A", Outcome, Started, dict[str, Any])
+_encode = msgspec.json.Encoder().encode
+
+
+class _Error(msgspec.Struct):
+    code: str
+    message: str
+
+
+class _ErrorReply(msgspec.Struct):
+    error: _Error
+
+
+class _Probe(msgspec.Struct):
+    error: msgspec.Raw | None = None
+
+
+_decode_probe = msgspec.json.Decoder(_Probe).decode
+_decode_error = msgspec.json.Decoder(_ErrorReply).decode
+
+
+def encode_answer(answer: Outcome | Started) -> bytes:
+    return _encode(answer)
+
+
+def encode_status(row: InstanceRow) -> bytes:
+    """The row's columns by name, configuration and context as JSON values."""
+    return _encode(status_json(row))
+
+
+def encode_error(error: BaseException) -> bytes:
+    return _encode(_ErrorReply(_Error(code_of(error), str(error) or type(error).__name__)))
+
+
+def code_of(error: BaseException) -> str:
+    """The wire's code for `error`; "unavailable" for what is not of our tree."""
+    code = error.code if isinstance(error, StatewrightError) else ""
+    return code if code in _ERRORS else "unavailable"
+
+
+def decode_answer(payload: bytes, kind: type[A]) -> A:
+    """The answer in a reply. Raises the error that it carries, `UnavailableError` if it is no reply of an engine."""
+    try:
+        if kind is not dict and _decode_probe(payload).error is None:
+            return msgspec.json.decode(payload, type=kind)
+        # A status row has an `error` of its own (text); a reply with an error has nothing else.
+        body = msgspec.json.decode(payload)
+        if kind is dict and not (set(body) == {"error"} and isinstance(body["error"], dict)):
+            return msgspec.convert(body, kind)
+        failed = _decode_error(payload).error
+    except (msgspec.DecodeError, TypeError) as error:
+        raise UnavailableError(f"expected the reply of an engine, got {payload[:100]!r}: {error}") from error
+    raise _ERRORS.get(failed.code, UnavailableError)(failed.message)

@@ -1,0 +1,125 @@
+"""The tables of a SQLite store, and what makes a file one: its application id and its schema version.
+
+Invariants: a file is changed only if it is new (empty) or ours; a file of a newer version is refused, never
+guessed at. All times are integer nanoseconds UTC; configuration, context, data and headers are JSON text.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from statewright.engine.errors import InvalidError, NotFoundError
+
+SCHEMA_VERSION = 1
+"""Written into `PRAGMA user_version`. Grows with every change of the tables that an older version can't read."""
+
+APPLICATION_ID = 0x53547772
+"""Written into `PRAGMA application_id` ("STwr"): tells a store from somebody else's database."""
+
+TABLES = (
+    """CREATE TABLE IF NOT EXISTS stored_events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        originator_id TEXT NOT NULL,
+        originator_version INTEGER NOT NULL,
+        topic TEXT NOT NULL,
+        state TEXT NOT NULL,
+        UNIQUE (originator_id, originator_version))""",
+    """CREATE TABLE IF NOT EXISTS inbox (
+        instance_id TEXT NOT NULL,
+        source TEXT NOT NULL,
+        event_id TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+        PRIMARY KEY (instance_id, source, event_id)) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS instances (
+        id TEXT NOT NULL UNIQUE,
+        definition TEXT NOT NULL,
+        version TEXT NOT NULL,
+        status TEXT NOT NULL,
+        configuration TEXT NOT NULL,
+        context TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        started_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        digest TEXT NOT NULL,
+        error TEXT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS instances_by_status ON instances (status, id)",
+    """CREATE TABLE IF NOT EXISTS timers (
+        instance_id TEXT NOT NULL,
+        timer_id TEXT NOT NULL,
+        due_at INTEGER NOT NULL,
+        event TEXT NOT NULL,
+        PRIMARY KEY (instance_id, timer_id)) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS timers_by_due ON timers (due_at)",
+    """CREATE TABLE IF NOT EXISTS effects (
+        effect_id TEXT NOT NULL,
+        instance_id TEXT NOT NULL,
+        partition INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        state TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        due_at INTEGER NOT NULL,
+        lease_epoch INTEGER NOT NULL,
+        data TEXT NOT NULL,
+        error TEXT NOT NULL,
+        UNIQUE (instance_id, effect_id))""",
+    # Only what is still to be performed is indexed by when; each name that has a handler is a queue of its own, so
+    # that a backlog of effects that nobody here performs costs nothing.
+    """CREATE INDEX IF NOT EXISTS effects_open ON effects (kind, iif(kind = 'perform', name, ''), due_at)
+        WHERE state IN ('pending', 'running')""",
+    """CREATE TABLE IF NOT EXISTS definitions (
+        number INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        version TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        json TEXT NOT NULL,
+        UNIQUE (name, version))""",
+    """CREATE TABLE IF NOT EXISTS parked (
+        number INTEGER PRIMARY KEY,
+        parked_id TEXT NOT NULL UNIQUE,
+        received_at INTEGER NOT NULL,
+        subject TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        headers TEXT NOT NULL,
+        payload BLOB NOT NULL)""",
+    "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
+)
+
+
+def check(connection: sqlite3.Connection, path: str) -> bool:
+    """Whether the open file is a store that this version can use; False if it is empty (a new file).
+
+    Raises `InvalidError` for another application's database and for a newer version's store,
+    `sqlite3.DatabaseError` for a file that is no database.
+    """
+    application_id, version, tables = (
+        connection.execute(query).fetchone()[0]
+        for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_schema")
+    )
+    if application_id == APPLICATION_ID:
+        if version > SCHEMA_VERSION:
+            raise InvalidError(
+                f"expected a store of schema version {SCHEMA_VERSION} or older, but '{path}' has version {version}: "
+                f"a newer Statewright has written it; upgrade this one"
+            )
+        return True
+    if application_id == 0 and version == 0 and tables == 0:
+        return False
+    raise InvalidError(f"expected a Statewright store or an empty file, but '{path}' is another application's database")
+
+
+def check_exists(connection: sqlite3.Connection, path: str) -> None:
+    """Like `check`, for a reader: a file without tables is a store that nobody has made yet."""
+    if not check(connection, path):
+        raise NotFoundError(f"expected a Statewright store, but '{path}' is an empty database")
+
+
+def create(connection: sqlite3.Connection, partitions: int) -> None:
+    """Make the tables in an empty file, in the transaction that is open. Idempotent."""
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    for statement in TABLES:
+        connection.execute(statement)
+    connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('partitions', ?)", (partitions,))

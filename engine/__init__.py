@@ -1,0 +1,27 @@
+"""Decides and records: the aggregate, the runtime loop, effects and timers. Knows no driver."""
+
+from statewright.engine.clock import Clock, ManualClock, SystemClock
+from statewright.engine.effects import EffectCall, Handler, PermanentError
+from statewright.engine.engine import Engine, Replay
+from statewright.engine.followers import Projection
+from statewright.engine.log import LoggedFact
+from statewright.engine.recorder import InstanceFilter, InstanceRow
+from statewright.engine.requests import ExternalEvent, Outcome, Started
+
+__all__ = [
+    "Clock",
+    "EffectCall",
+    "Engine",
+    "ExternalEvent",
+    "Handler",
+    "InstanceFilter",
+    "InstanceRow",
+    "LoggedFact",
+    "ManualClock",
+    "Outcome",
+    "PermanentError",
+    "Projection",
+    "Replay",
+    "Started",
+    "SystemClock",
+]

@@ -1,0 +1,75 @@
+"""The rows that facts change, derived from facts and their fold alone: so rows always equal the fold."""
+
+from __future__ import annotations
+
+import msgspec
+from statewright.engine.events import Fact, InstanceCancelled, InstanceStarted, TransitionTaken
+from statewright.engine.instance import Instance
+from statewright.engine.partitions import partition_of
+from statewright.engine.recorder import Changes, EffectRow, InstanceRow, TimerRow
+
+_encode = msgspec.json.Encoder().encode
+
+
+def instance_row(instance: Instance) -> InstanceRow:
+    """The `instances` row of a folded instance."""
+    return InstanceRow(
+        instance.id,
+        instance.definition,
+        instance.version,
+        instance.status,
+        _encode(instance.configuration).decode(),
+        _encode(instance.context).decode(),
+        instance.sequence,
+        instance.started_at,
+        instance.updated_at,
+        instance.ended_at,
+        instance.digest,
+        instance.error,
+    )
+
+
+def add_fact(changes: Changes, fact: Fact, partitions: int) -> None:
+    """Add what one fact asks to be performed, or that nothing more is."""
+    if isinstance(fact, TransitionTaken | InstanceStarted):
+        if fact.effects:
+            changes.effects_requested.extend(effect_rows(fact, partitions))
+    elif isinstance(fact, InstanceCancelled):
+        changes.instances_closed.append(fact.instance_id)
+
+
+def effect_rows(fact: TransitionTaken | InstanceStarted, partitions: int) -> list[EffectRow]:
+    """The rows of the effects that `fact` requests, due at once."""
+    partition = partition_of(fact.instance_id, partitions)
+    return [
+        EffectRow(
+            effect.effect_id,
+            fact.instance_id,
+            partition,
+            effect.name,
+            effect.kind,
+            "pending",
+            0,
+            fact.time,
+            0,
+            _encode(effect.data).decode(),
+            "",
+        )
+        for effect in fact.effects
+    ]
+
+
+def add_instance(changes: Changes, before: Instance | None, after: Instance) -> None:
+    """Add the instance's row and how its pending timers differ: once per instance and transaction, whatever the
+    number of its facts."""
+    changes.instances.append(instance_row(after))
+    old = before.timers if before is not None else {}
+    new = after.timers
+    if old is new:
+        return
+    changes.timers_cleared.extend((after.id, timer_id) for timer_id in old if timer_id not in new)
+    changes.timers_set.extend(
+        TimerRow(after.id, timer.timer_id, timer.due_at, timer.event)
+        for timer in new.values()
+        if old.get(timer.timer_id) is not timer
+    )

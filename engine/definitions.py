@@ -1,0 +1,93 @@
+"""Stored and pinned definitions: an instance steps with the definition that it was started with, for its whole life.
+
+A definition's identity is (name, version, digest). It is stored before its first start; the same name and version
+with another digest is refused. Compiled charts are kept by digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from statewright.engine.errors import AlreadyExistsError, NotFoundError, UnavailableError
+from statewright.engine.recorder import DefinitionRow, InstanceRecorder
+from statewright.statecharts.chart import Chart
+from statewright.statecharts.errors import ChartError
+
+
+class Definitions:
+    """The charts of one engine: those given in code, and those revived from the store."""
+
+    def __init__(self, recorder: InstanceRecorder) -> None:
+        self._recorder = recorder
+        self._by_digest: dict[str, Chart] = {}
+        self._newest: dict[str, Chart] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}
+
+    @property
+    def newest(self) -> Mapping[str, Chart]:
+        """By name, the chart that a start without a version takes."""
+        return self._newest
+
+    def register(self, charts: Iterable[Chart], *, store: bool) -> None:
+        """Take `charts` (the last of a name is its newest). With `store`, write those that are new to the store.
+
+        Raises `AlreadyExistsError` when a stored name and version has another digest.
+        """
+        for chart in charts:
+            stored = self._recorder.select_definition(chart.name, chart.version)
+            if stored is not None and stored.digest != chart.digest:
+                raise AlreadyExistsError(
+                    f"definition '{chart.name}' version '{chart.version}' is stored with digest {stored.digest[:12]}, "
+                    f"the one given has {chart.digest[:12]}; give the changed chart a new version"
+                )
+            if stored is None and store:
+                row = DefinitionRow(chart.name, chart.version, chart.digest, chart.to_json().decode())
+                self._recorder.insert_definition(row)
+            self._functions.update(chart.functions)
+            self._by_digest[chart.digest] = chart
+            self._newest[chart.name] = chart
+
+    def revive_stored(self) -> None:
+        """Make every stored name startable, at its last stored version unless a chart was given for it. One whose
+        functions are not registered is passed over: it is an error when it is asked for, not before."""
+        given = set(self._newest)
+        for row in self._recorder.select_definitions():
+            if row.name in given:
+                continue
+            with suppress(ChartError):
+                self._newest[row.name] = self._revive(row)
+
+    def named(self, name: str, version: str | None) -> Chart:
+        """The chart that a start of `name` takes. Raises `NotFoundError`, `UnavailableError`."""
+        newest = self._newest.get(name)
+        if newest is not None and version in (None, newest.version):
+            return newest
+        if version is not None:
+            row = self._recorder.select_definition(name, version)
+            if row is not None:
+                return self.pinned(name, version, row.digest)
+        known = ", ".join(sorted(self._newest)) or "none"
+        wanted = f"'{name}'" if version is None else f"'{name}' version '{version}'"
+        raise NotFoundError(f"no definition {wanted}; there are: {known}")
+
+    def pinned(self, name: str, version: str, digest: str) -> Chart:
+        """The very chart that an instance is pinned to. Raises `UnavailableError` when it can't be compiled here."""
+        chart = self._by_digest.get(digest)
+        if chart is not None:
+            return chart
+        row = self._recorder.select_definition(name, version)
+        if row is None or row.digest != digest:
+            raise UnavailableError(f"definition '{name}' version '{version}' ({digest[:12]}) is not in the store")
+        try:
+            return self._revive(row)
+        except ChartError as error:
+            raise UnavailableError(f"definition '{name}' version '{version}' can't be used here: {error}") from error
+
+    def _revive(self, row: DefinitionRow) -> Chart:
+        chart = self._by_digest.get(row.digest)
+        if chart is None:
+            chart = Chart.from_json(row.json.encode(), self._functions)
+            self._by_digest[row.digest] = chart
+        return chart

@@ -1,0 +1,176 @@
+"""Effects: rows of table `effects` are claimed, performed, and their results delivered as events.
+
+At least once: a handler may run again after a crash, so it gets `effect_id`, which stays the same. The result's inbox
+row, its event and the effect's end commit together, so a second result changes nothing. Retries are rows too: a
+restart goes on with the next attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from statewright.engine.alarm import Alarm
+from statewright.engine.clock import SECOND_NS, Clock
+from statewright.engine.errors import InvalidError, UnavailableError
+from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
+from statewright.engine.requests import EffectResult, as_json
+from statewright.engine.runtime import Runtime
+from statewright.statecharts.errors import StatewrightError
+from statewright.statecharts.facts import Json
+
+CONCURRENCY_MAX = 100
+"""How many effects are performed at once."""
+ATTEMPTS_MAX = 5
+BACKOFF_NS = SECOND_NS
+"""The wait before the second attempt; it doubles with each further one."""
+BACKOFF_MAX_NS = 60 * SECOND_NS
+ATTEMPT_TIMEOUT_S = 300.0
+LEASE_NS = 600 * SECOND_NS
+"""How long a claim holds: longer than an attempt may take."""
+
+_LOG = logging.getLogger("statewright.engine")
+
+
+class EffectCall(msgspec.Struct, frozen=True):
+    """What a handler is given. `attempt` counts from 1; `effect_id` is the same in every attempt."""
+
+    effect_id: str
+    instance_id: str
+    name: str
+    kind: str
+    data: Json
+    attempt: int
+
+
+class PermanentError(StatewrightError):
+    """Raise it in a handler when trying again can't help: the effect ends as failed at once."""
+
+
+Handler = Callable[[EffectCall], Awaitable[Json]] | Callable[[EffectCall], Json]
+"""Performs one effect and returns its result (JSON). An `async def`, or a plain function, which is run in a thread."""
+
+
+class Effects:
+    """The loop that performs effects, with the registry of who performs which."""
+
+    def __init__(self, recorder: InstanceRecorder, runtime: Runtime, clock: Clock) -> None:
+        self._recorder = recorder
+        self._runtime = runtime
+        self._clock = clock
+        self._handlers: dict[str, Handler] = {}
+        self._performers: dict[str, Handler] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+        self.alarm = Alarm(clock)
+
+    def register(self, name: str, handler: Handler) -> None:
+        """`handler` performs the effects of kind "perform" that are called `name`."""
+        self._handlers[name] = handler
+        self.alarm.ring()
+
+    def register_kind(self, kind: str, performer: Handler) -> None:
+        """`performer` performs every effect of `kind` ("emit", "call")."""
+        self._performers[kind] = performer
+        self.alarm.ring()
+
+    def committed(self, changes: Changes) -> None:
+        """Look again if a commit asked for something that can be performed here."""
+        for row in changes.effects_requested:
+            if self._performed_by(row) is not None:
+                self.alarm.ring()
+                return
+
+    async def run(self) -> None:
+        """Perform what is due for ever; ends by cancellation, after which what was under way will be done again."""
+        try:
+            while True:
+                try:
+                    if not await self._claim_due():
+                        await self.alarm.wait(await self._next_look())
+                except Exception:
+                    _LOG.exception("effects can't be claimed; looking again in a second")
+                    await self._clock.sleep_until(self._clock.now() + SECOND_NS)
+        finally:
+            for task in self._under_way:
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _claim_due(self) -> bool:
+        """Start performing due effects; whether it is worth looking again at once."""
+        room = CONCURRENCY_MAX - len(self._under_way)
+        if room <= 0 or not (self._handlers or self._performers):
+            return False
+        now = self._clock.now()
+        rows = await self._runtime.on_writer(self._claim, now, room)
+        for row in rows:
+            task = asyncio.create_task(self._perform(row), name=f"effect {row.effect_id}")
+            self._under_way.add(task)
+            task.add_done_callback(self._ended)
+        return len(rows) == room
+
+    def _claim(self, now: int, room: int) -> list[EffectRow]:
+        names, kinds = list(self._handlers), list(self._performers)
+        at = self._recorder.next_effect_at(names=names, kinds=kinds)
+        if at is None or at > now:  # Spares a writing transaction.
+            return []
+        return list(self._recorder.claim_effects(now, room, names=names, kinds=kinds, lease_ns=LEASE_NS))
+
+    async def _next_look(self) -> int | None:
+        if len(self._under_way) >= CONCURRENCY_MAX or not (self._handlers or self._performers):
+            return None  # An effect that ends, or a handler that is registered, rings.
+        names, kinds = list(self._handlers), list(self._performers)
+        return await self._runtime.on_reader(lambda: self._recorder.next_effect_at(names=names, kinds=kinds))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self.alarm.ring()
+
+    def _performed_by(self, row: EffectRow) -> Handler | None:
+        if row.kind == "perform":
+            return self._handlers.get(row.name)
+        return self._performers.get(row.kind)
+
+    async def _perform(self, row: EffectRow) -> None:
+        handler = self._performed_by(row)
+        assert handler is not None, row
+        call = EffectCall(
+            row.effect_id, row.instance_id, row.name, row.kind, msgspec.json.decode(row.data), row.attempt
+        )
+        try:
+            result, _ = as_json(f"the result of handler '{row.name}'", await _attempt(handler, call))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            await self._failed(row, error)
+        else:
+            await self._deliver(row, EffectResult(row.instance_id, row.effect_id, row.name, result))
+
+    async def _failed(self, row: EffectRow, error: BaseException) -> None:
+        """Try again later, or end it as failed."""
+        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if row.attempt < ATTEMPTS_MAX and not isinstance(error, PermanentError | InvalidError):
+            backoff = min(BACKOFF_NS << (row.attempt - 1), BACKOFF_MAX_NS)
+            _LOG.warning("effect %s, attempt %d failed: %s", row.effect_id, row.attempt, message)
+            due_at = self._clock.now() + backoff
+            await self._runtime.on_writer(self._recorder.retry_effect, row.effect_id, row.lease_epoch, due_at, message)
+            return
+        _LOG.error("effect %s failed for good after attempt %d: %s", row.effect_id, row.attempt, message)
+        await self._deliver(row, EffectResult(row.instance_id, row.effect_id, row.name, error=message))
+
+    async def _deliver(self, row: EffectRow, result: EffectResult) -> None:
+        try:
+            await self._runtime.submit(result, bounded=False)
+        except UnavailableError as error:
+            # It was performed but could not be recorded: at least once means that it is performed again.
+            _LOG.warning("the result of effect %s is not recorded: %s", row.effect_id, error)
+
+
+async def _attempt(handler: Handler, call: EffectCall) -> Any:
+    async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
+        if inspect.iscoroutinefunction(handler):
+            return await handler(call)
+        return await asyncio.to_thread(handler, call)

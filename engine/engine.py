@@ -1,0 +1,288 @@
+"""The engine: the front door for Python, and what adapters are built on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+from statewright.engine.clock import Clock, SystemClock
+from statewright.engine.definitions import Definitions
+from statewright.engine.effects import Effects, Handler
+from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
+from statewright.engine.events import AnyFact
+from statewright.engine.followers import Follower, Projection
+from statewright.engine.ids import check_id, new_id
+from statewright.engine.instance import Instance, fold
+from statewright.engine.log import InstanceLog
+from statewright.engine.recorder import (
+    Changes,
+    EffectRow,
+    InstanceFilter,
+    InstanceRecorder,
+    InstanceRow,
+    ParkedRow,
+    Store,
+)
+from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest
+from statewright.engine.runtime import Runtime
+from statewright.engine.stores import bus_opener, open_store
+from statewright.engine.timers import Timers
+from statewright.statecharts.chart import Chart
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Handler)
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """An instance as of a moment, and the facts that brought it there."""
+
+    instance: Instance
+    facts: list[AnyFact]
+
+
+class Engine:
+    """Runs instances of charts on one store. Made by `Engine.open`, used as an async context manager."""
+
+    @classmethod
+    def open(
+        cls,
+        store: str,
+        *,
+        charts: Iterable[Chart] = (),
+        clock: Clock | None = None,
+        nats: str | None = None,
+        read_only: bool = False,
+        run_due: bool = True,
+    ) -> Self:
+        """An engine on the store behind the URL `store`; nothing is touched until it is entered.
+
+        charts: what can be started (stored definitions can be, too). nats: URL of a server on which to open the
+        doors. read_only: only queries, beside a live owner. run_due=False: timers and effects are left to another
+        run. Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`.
+        """
+        return cls(store, tuple(charts), clock or SystemClock(), nats, read_only=read_only, run_due=run_due)
+
+    def __init__(
+        self, url: str, charts: tuple[Chart, ...], clock: Clock, nats: str | None, *, read_only: bool, run_due: bool
+    ) -> None:
+        self._url = url
+        self._charts = charts
+        self._nats = nats
+        self._read_only = read_only
+        self._run_due = run_due
+        self._tasks: list[asyncio.Task[None]] = []
+        self._followers: list[Follower] = []
+        self._doors: Any = None
+        self._opened = False
+        self._runtime: Runtime | None = None
+        self.clock = clock
+
+    async def __aenter__(self) -> Self:
+        if self._opened:
+            raise InvalidError("expected an engine that was not opened before; make another with Engine.open")
+        self._opened = True
+        self.store: Store = open_store(self._url, read_only=self._read_only)
+        try:
+            await self._enter()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def _enter(self) -> None:
+        if not self._read_only:
+            self.store.acquire()
+        self.log = InstanceLog(dict(self.store.environment))
+        self.definitions = Definitions(self.recorder)
+        self.definitions.register(self._charts, store=not self._read_only)
+        self.definitions.revive_stored()
+        self._runtime = Runtime(self.log, self.definitions, self.clock, self._committed)
+        self._timers = Timers(self.recorder, self._runtime, self.clock)
+        self._effects = Effects(self.recorder, self._runtime, self.clock)
+        if self._run_due and not self._read_only:
+            await self._runtime.on_writer(self.recorder.release_effects)
+            self._spawn(self._timers.run())
+            self._spawn(self._effects.run())
+        if self._nats is not None:
+            self._doors = await bus_opener("nats")(self, self._nats)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the doors, answer what was accepted, stop, and give up the store. Idempotent."""
+        doors, self._doors = self._doors, None
+        if doors is not None:
+            await doors.close()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            await runtime.close()
+        if hasattr(self, "log"):
+            self.log.close()
+        self.store.close()
+
+    # Commands
+
+    async def start(
+        self,
+        definition: str,
+        context: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 (the contract's name)
+        version: str | None = None,
+        actor: str = "",
+    ) -> Started:
+        """Start an instance; returns once that is durable. Starting again with the same id and content gives the
+        same answer. Raises `NotFoundError` (definition), `InvalidError`, `ContextError`, `TooLargeError`,
+        `AlreadyExistsError` (other content), `BusyError`, `UnavailableError`."""
+        check_id("a definition name", definition)
+        instance_id = new_id(self.clock.now()) if id is None else check_id("an instance id", id)
+        started: Started = await self.submit(
+            StartRequest(instance_id, definition, {} if context is None else context, version, actor)
+        )
+        return started
+
+    async def send(
+        self,
+        instance_id: str,
+        name: str,
+        data: Any = None,
+        *,
+        event_id: str | None = None,
+        source: str = "",
+        actor: str = "",
+        time: int = 0,
+    ) -> Outcome:
+        """Deliver an event; returns once what became of it is durable. The same (instance, source, event_id) is
+        recorded once, however often it is sent. Raises `NotFoundError`, `InvalidError`, `TooLargeError`,
+        `IdReusedError`, `BusyError`, `UnavailableError`."""
+        check_id("an instance id", instance_id)
+        if event_id is None:
+            event_id = new_id(self.clock.now())
+        outcome: Outcome = await self.submit(ExternalEvent(instance_id, name, data, event_id, source, actor, time))
+        return outcome
+
+    async def pause(self, instance_id: str, *, reason: str = "", actor: str = "") -> Outcome:
+        """Defer events and due timers until `resume`."""
+        return await self._control(ControlRequest(instance_id, "pause", reason, actor))
+
+    async def resume(self, instance_id: str, *, reason: str = "", actor: str = "") -> Outcome:
+        """Go on, applying first what was deferred, in order."""
+        return await self._control(ControlRequest(instance_id, "resume", reason, actor))
+
+    async def cancel(self, instance_id: str, *, reason: str = "", actor: str = "") -> Outcome:
+        """End an instance from outside: its timers and effects are dropped."""
+        return await self._control(ControlRequest(instance_id, "cancel", reason, actor))
+
+    async def _control(self, request: ControlRequest) -> Outcome:
+        check_id("an instance id", request.instance_id)
+        outcome: Outcome = await self.submit(request)
+        return outcome
+
+    def submit(self, request: StartRequest | ExternalEvent | ControlRequest) -> asyncio.Future[Any]:
+        """Queue a request whose ids have been checked; for adapters, which needn't await one to queue the next."""
+        if self._read_only:
+            raise UnavailableError(f"store {self._url} is open for reading only")
+        return self._running.submit(request)
+
+    # Queries
+
+    async def status(self, instance_id: str) -> InstanceRow:
+        """The `instances` row. Raises `NotFoundError`."""
+        row = await self.on_reader(self.recorder.select_instance, check_id("an instance id", instance_id))
+        if row is None:
+            raise NotFoundError(f"no instance '{instance_id}'")
+        return row
+
+    async def list(self, where: InstanceFilter = InstanceFilter()) -> Sequence[InstanceRow]:  # noqa: B008 (frozen)
+        """The rows that match, in the order of the cursor."""
+        return await self.on_reader(self.recorder.select_instances, where)
+
+    async def effects(self, instance_id: str) -> Sequence[EffectRow]:
+        """The effects of one instance, in the order in which they were asked for."""
+        return await self.on_reader(self.recorder.select_effects, check_id("an instance id", instance_id))
+
+    async def history(self, instance_id: str, *, after: int = 0, to: int | None = None) -> Sequence[AnyFact]:
+        """The facts with after < sequence <= to, in order. Raises `NotFoundError`."""
+        check_id("an instance id", instance_id)
+        facts = await self.on_reader(lambda: self.log.facts(instance_id, after=after, to=to))
+        if not facts and await self.on_reader(self.recorder.select_instance, instance_id) is None:
+            raise NotFoundError(f"no instance '{instance_id}'")
+        return facts
+
+    async def replay(self, instance_id: str, *, to_sequence: int | None = None, at: int | None = None) -> Replay:
+        """The instance as of a sequence, or as of a time (ns UTC), or now; by folding its facts, running nothing.
+        Raises `NotFoundError` for an unknown instance and for a moment before its start."""
+        facts = [fact for fact in await self.history(instance_id, to=to_sequence) if at is None or fact.time <= at]
+        instance = fold(facts)
+        if instance is None:
+            raise NotFoundError(f"instance '{instance_id}' had not started then")
+        return Replay(instance, facts)
+
+    # What adapters and projections use
+
+    def handler(self, name: str) -> Callable[[H], H]:
+        """Decorator: the function performs the effects that are called `name`."""
+
+        def register(function: H) -> H:
+            self._effects.register(name, function)
+            return function
+
+        return register
+
+    def performer(self, kind: str, function: Handler) -> None:
+        """`function` performs every effect of `kind` ("emit", "call")."""
+        self._effects.register_kind(kind, function)
+
+    @property
+    def charts(self) -> Mapping[str, Chart]:
+        """By name, the chart that a start without a version takes."""
+        return self.definitions.newest
+
+    @property
+    def recorder(self) -> InstanceRecorder:
+        return self.log.instances
+
+    async def park(self, row: ParkedRow) -> None:
+        """Keep a message that can't be understood or applied, with its reason."""
+        await self.on_writer(self.recorder.park, row)
+
+    async def attach(self, projection: Projection) -> None:
+        """Feed every fact to `projection`, from its position on, for as long as the engine is open."""
+        follower = Follower(projection, self.log, self._running, self.clock)
+        self._followers.append(follower)
+        self._spawn(follower.run())
+
+    async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
+        """Run synchronous store work on the one writing thread, between commits."""
+        return await self._running.on_writer(function, *args)
+
+    async def on_reader(self, function: Callable[..., T], *args: Any) -> T:
+        """Run synchronous reads off the event loop."""
+        return await self._running.on_reader(function, *args)
+
+    @property
+    def _running(self) -> Runtime:
+        if self._runtime is None:
+            raise UnavailableError("the engine is not open: use `async with Engine.open(...) as engine`")
+        return self._runtime
+
+    def _spawn(self, coroutine: Any) -> None:
+        self._tasks.append(asyncio.create_task(coroutine))
+
+    def _committed(self, changes: Changes) -> None:
+        if changes.timers_set:
+            self._timers.alarm.ring_before(min(row.due_at for row in changes.timers_set))
+        if changes.effects_requested:
+            self._effects.committed(changes)
+        for follower in self._followers:
+            follower.alarm.ring()

@@ -1,0 +1,63 @@
+"""Followers of the log: asynchronous projections, each at its own position."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from statewright.engine.alarm import Alarm
+from statewright.engine.clock import SECOND_NS, Clock
+from statewright.engine.log import InstanceLog, LoggedFact
+from statewright.engine.runtime import Runtime
+
+PAGE = 500
+_LOG = logging.getLogger("statewright.engine")
+
+
+class Projection(Protocol):
+    """A read model, or anything else that follows every fact."""
+
+    @property
+    def name(self) -> str:
+        """Unique among the projections of a store; its position is tracked under it."""
+        ...
+
+    async def position(self) -> int:
+        """The log position up to which everything has been processed (0: nothing)."""
+        ...
+
+    async def process(self, facts: Sequence[LoggedFact]) -> None:
+        """Take in `facts`, in log order, and return once that and the new position are durable together. May be
+        called again with the same facts after a failure."""
+        ...
+
+
+class Follower:
+    """Feeds one projection."""
+
+    def __init__(self, projection: Projection, log: InstanceLog, runtime: Runtime, clock: Clock) -> None:
+        self._projection = projection
+        self._log = log
+        self._runtime = runtime
+        self._clock = clock
+        self.alarm = Alarm(clock)
+
+    async def run(self) -> None:
+        """Follow for ever; ends by cancellation."""
+        while True:
+            try:
+                await self._follow()
+            except Exception:
+                _LOG.exception("projection '%s' can't go on; trying again in a second", self._projection.name)
+                await self._clock.sleep_until(self._clock.now() + SECOND_NS)
+
+    async def _follow(self) -> None:
+        position = await self._projection.position()
+        while True:
+            facts = await self._runtime.on_reader(self._log.following, position, PAGE)
+            if facts:
+                await self._projection.process(facts)
+                position = facts[-1].position
+            else:
+                await self.alarm.wait(None)

@@ -1,0 +1,223 @@
+"""An instance: the state that its facts fold to.
+
+Law: `evolve` is the only way to it, live and in replay alike. It reads no chart, no clock and no store, runs no user
+code, and never fails on a fact that was recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+from statewright.engine.events import (
+    ENDED,
+    AnyFact,
+    EventDeferred,
+    EventDiscarded,
+    EventRefused,
+    Fact,
+    InstanceCancelled,
+    InstanceFailed,
+    InstancePaused,
+    InstanceResumed,
+    InstanceStarted,
+    Macrostep,
+    PendingTimer,
+    Status,
+    TransitionTaken,
+    Trigger,
+)
+from statewright.statecharts.facts import Json
+
+
+class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One workflow instance as of `sequence`.
+
+    configuration: active states in document order (after completion, those before the final exit). timers: pending
+    ones by id. deferred: triggers that wait while it is paused, in order. Times are ns UTC.
+    """
+
+    id: str
+    definition: str
+    version: str
+    digest: str
+    status: Status
+    configuration: tuple[str, ...]
+    context: Mapping[str, Any]
+    sequence: int
+    started_at: int
+    updated_at: int
+    ended_at: int | None = None
+    history: Mapping[str, tuple[str, ...]] = {}
+    timers: Mapping[str, PendingTimer] = {}
+    deferred: tuple[Trigger, ...] = ()
+    serial: int = 0
+    output: Json = None
+    error: str = ""
+
+
+def evolve(instance: Instance | None, fact: Fact) -> Instance:
+    """The instance after `fact`. `instance` is None for the first fact only."""
+    if instance is None:
+        if not isinstance(fact, InstanceStarted):
+            raise ValueError(f"expected the first fact to be instance_started, got {type(fact).__name__} of {fact}")
+        return _started(fact)
+    if isinstance(fact, TransitionTaken):
+        return _moved(instance, fact)
+    if isinstance(fact, EventRefused | EventDiscarded):
+        return _noted(instance, fact)
+    if isinstance(fact, EventDeferred):
+        return replace(_noted(instance, fact), deferred=(*instance.deferred, fact.trigger))
+    return _lifecycle(instance, fact)
+
+
+def fold(facts: Iterable[AnyFact], instance: Instance | None = None) -> Instance | None:
+    """`evolve` over `facts` in order."""
+    for fact in facts:
+        instance = evolve(instance, fact)
+    return instance
+
+
+def _started(fact: InstanceStarted) -> Instance:
+    ended = fact.status in ENDED
+    return Instance(
+        id=fact.instance_id,
+        definition=fact.definition,
+        version=fact.version,
+        digest=fact.digest,
+        status=fact.status,
+        configuration=fact.configuration,
+        context=fact.context,
+        sequence=fact.sequence,
+        started_at=fact.time,
+        updated_at=fact.time,
+        ended_at=fact.time if ended else None,
+        history=fact.history,
+        timers={} if ended else {timer.timer_id: timer for timer in fact.timers_set},
+        serial=fact.serial,
+        output=fact.output,
+        error=fact.error,
+    )
+
+
+def _moved(instance: Instance, fact: TransitionTaken) -> Instance:
+    ended = fact.status in ENDED
+    return Instance(
+        instance.id,
+        instance.definition,
+        instance.version,
+        instance.digest,
+        fact.status,
+        fact.configuration,
+        {**instance.context, **fact.context} if fact.context else instance.context,
+        fact.sequence,
+        instance.started_at,
+        fact.time,
+        fact.time if ended else None,
+        {**instance.history, **fact.history} if fact.history else instance.history,
+        {} if ended else _timers(instance, fact),
+        _deferred_after(instance, fact),
+        fact.serial,
+        fact.output,
+        fact.error,
+    )
+
+
+def _timers(instance: Instance, fact: TransitionTaken) -> Mapping[str, PendingTimer]:
+    fired = fact.trigger.kind == "timer"
+    if not (fired or fact.timers_set or fact.timers_cancelled):
+        return instance.timers
+    timers = dict(instance.timers)
+    if fired:
+        _use_up(timers, fact.trigger)
+    for timer_id in fact.timers_cancelled:
+        timers.pop(timer_id, None)
+    for timer in fact.timers_set:
+        # One that is set again goes behind those set before: timers due at the same time fire in the order of setting.
+        timers.pop(timer.timer_id, None)
+        timers[timer.timer_id] = timer
+    return timers
+
+
+def timer_trigger_id(timer: PendingTimer) -> str:
+    """The id of the trigger that a timer fires."""
+    return f"{timer.timer_id}@{timer.due_at}"
+
+
+def timer_of(trigger: Trigger) -> str:
+    """The timer id in a timer trigger's id."""
+    return trigger.id.rpartition("@")[0]
+
+
+def _use_up(timers: dict[str, PendingTimer], fired: Trigger) -> None:
+    """Remove the timer that fired, but not one of the same id that was set since (`fired` may have been deferred)."""
+    timer_id = timer_of(fired)
+    timer = timers.get(timer_id)
+    if timer is not None and timer_trigger_id(timer) == fired.id:
+        del timers[timer_id]
+
+
+def _noted(instance: Instance, fact: EventRefused | EventDiscarded | EventDeferred) -> Instance:
+    """The sequence moves on; a timer that fired is used up; a deferred trigger that was applied is gone."""
+    timers = instance.timers
+    if fact.trigger.kind == "timer" and timers:
+        timers = dict(timers)
+        _use_up(timers, fact.trigger)
+    return replace(
+        instance,
+        sequence=fact.sequence,
+        updated_at=fact.time,
+        timers=timers,
+        deferred=_still_deferred(instance, fact.trigger),
+    )
+
+
+def _deferred_after(instance: Instance, fact: TransitionTaken) -> tuple[Trigger, ...]:
+    """What still waits after a macrostep. A timer that was due while the instance was paused is dropped when what came
+    before it cancels it or sets it anew, as it would have been had nobody paused."""
+    deferred = _still_deferred(instance, fact.trigger)
+    if deferred and (fact.timers_cancelled or fact.timers_set):
+        gone = {*fact.timers_cancelled, *(timer.timer_id for timer in fact.timers_set)}
+        deferred = tuple(trigger for trigger in deferred if trigger.kind != "timer" or timer_of(trigger) not in gone)
+    return deferred
+
+
+def _still_deferred(instance: Instance, applied: Trigger) -> tuple[Trigger, ...]:
+    """Deferred triggers are applied first in, first out, and only while the instance is active."""
+    deferred = instance.deferred
+    if deferred and instance.status != "paused":
+        first = deferred[0]
+        if (first.source, first.id) == (applied.source, applied.id):
+            return deferred[1:]
+    return deferred
+
+
+def _lifecycle(instance: Instance, fact: Fact) -> Instance:
+    moved = replace(instance, sequence=fact.sequence, updated_at=fact.time)
+    if isinstance(fact, InstancePaused):
+        return replace(moved, status="paused")
+    if isinstance(fact, InstanceResumed):
+        return replace(moved, status="active")
+    if isinstance(fact, InstanceCancelled):
+        return replace(moved, status="cancelled", ended_at=fact.time, timers={}, deferred=(), error=fact.reason)
+    if isinstance(fact, InstanceFailed):
+        deferred = instance.deferred if fact.trigger is None else _still_deferred(instance, fact.trigger)
+        return replace(moved, status="failed", ended_at=fact.time, timers={}, deferred=deferred, error=fact.error)
+    raise ValueError(f"expected a fact of a running instance, got {type(fact).__name__} of {fact}")
+
+
+def sets_status(fact: Fact) -> Status | None:
+    """The status an instance has after `fact`, if `fact` alone tells (used to answer duplicates)."""
+    if isinstance(fact, Macrostep):
+        return fact.status
+    if isinstance(fact, InstancePaused):
+        return "paused"
+    if isinstance(fact, InstanceResumed):
+        return "active"
+    if isinstance(fact, InstanceCancelled):
+        return "cancelled"
+    if isinstance(fact, InstanceFailed):
+        return "failed"
+    return None

@@ -1,0 +1,158 @@
+"""What the runtime is asked to do, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+from statewright.engine.errors import InvalidError, TooLargeError
+from statewright.engine.events import Status
+from statewright.statecharts.facts import Json
+
+PAYLOAD_BYTES_MAX = 1_048_576
+"""The most that an event's data or a start's context may take as JSON."""
+TEXT_CHARS_MAX = 256
+"""The most characters in an event's name, id, source or actor."""
+REASON_CHARS_MAX = 4_096
+"""The most characters in the reason of a lifecycle request."""
+TIMER_SOURCE = "statewright/timer"
+EFFECT_SOURCE = "statewright/effect"
+_RESERVED = frozenset({TIMER_SOURCE, EFFECT_SOURCE})
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.decode
+
+
+class ExternalEvent(msgspec.Struct, frozen=True):
+    """An event for one instance. Identity is (instance_id, source, id); `time` is the sender's, ns UTC, 0 unknown."""
+
+    instance_id: str
+    name: str
+    data: Json
+    id: str
+    source: str = ""
+    actor: str = ""
+    time: int = 0
+
+
+class StartRequest(msgspec.Struct, frozen=True):
+    """Start an instance of `definition` (its newest version if `version` is None) with this id and context."""
+
+    instance_id: str
+    definition: str
+    context: Mapping[str, Any]
+    version: str | None = None
+    actor: str = ""
+
+
+class ControlRequest(msgspec.Struct, frozen=True):
+    """Pause, resume or cancel."""
+
+    instance_id: str
+    action: Literal["pause", "resume", "cancel"]
+    reason: str = ""
+    actor: str = ""
+
+
+class TimerDue(msgspec.Struct, frozen=True):
+    """A pending timer's time has come. Dropped if the instance no longer waits for it."""
+
+    instance_id: str
+    timer_id: str
+    due_at: int
+
+
+class EffectResult(msgspec.Struct, frozen=True):
+    """How an effect ended: with a result, or for good with an error."""
+
+    instance_id: str
+    effect_id: str
+    name: str
+    result: Json = None
+    error: str = ""
+
+    @property
+    def event_id(self) -> str:
+        """The id under which the result is recorded, once."""
+        return f"{self.effect_id}-result"
+
+
+Request = ExternalEvent | StartRequest | ControlRequest | TimerDue | EffectResult
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of an event. For "duplicate", the other fields are those of the first time."""
+
+    kind: Literal["recorded", "duplicate", "refused"]
+    reason: str
+    sequence: int
+    configuration: tuple[str, ...]
+    status: Status
+
+
+class Started(msgspec.Struct, frozen=True):
+    """A started instance, as it was right after its start."""
+
+    id: str
+    sequence: int
+    configuration: tuple[str, ...]
+    status: Status
+
+
+def identity_of(request: Request) -> tuple[str, str] | None:
+    """(source, id) of a request that is recorded once however often it comes; None for those without."""
+    if isinstance(request, ExternalEvent):
+        return request.source, request.id
+    if isinstance(request, EffectResult):
+        return EFFECT_SOURCE, request.event_id
+    return None
+
+
+def check_event(event: ExternalEvent) -> None:
+    """Raise `InvalidError` unless name, id, source and actor are texts that can be stored, the former two not empty."""
+    name, event_id, source, actor = event.name, event.id, event.source, event.actor
+    try:
+        joined = name + event_id + source + actor
+        plain = len(joined) <= TEXT_CHARS_MAX and joined.isascii()
+    except (TypeError, AttributeError):
+        plain = False
+    if not plain:
+        for what, text in (("name", name), ("id", event_id), ("source", source), ("actor", actor)):
+            check_text(f"the event's {what}", text)
+    if not name:
+        raise InvalidError(f"expected an event name of 1 to {TEXT_CHARS_MAX} characters, got none")
+    if not event_id:
+        raise InvalidError(f"expected an event id of 1 to {TEXT_CHARS_MAX} characters, got none")
+    if source in _RESERVED:
+        raise InvalidError(f"expected another source than '{source}', under which the engine records its own events")
+    if type(event.time) is not int:
+        raise InvalidError(f"expected the event's time in whole nanoseconds, got {event.time!r}")
+
+
+def check_text(what: str, value: object, chars_max: int = TEXT_CHARS_MAX) -> None:
+    """Raise `InvalidError` unless `value` is a text of at most `chars_max` characters, without lone surrogates."""
+    if not isinstance(value, str):
+        raise InvalidError(f"expected {what} to be a text, got {type(value).__name__}")
+    if len(value) > chars_max:
+        raise InvalidError(f"expected {what} of at most {chars_max:,} characters, got {len(value):,}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidError(f"expected {what} to be Unicode, got a lone surrogate at {error.start}") from error
+
+
+def as_json(what: str, value: Json) -> tuple[Json, bytes]:
+    """`value` as what its JSON says (so that live and replay see the same), and the JSON's canonical bytes.
+
+    Raises `InvalidError` if it isn't JSON, `TooLargeError` over `PAYLOAD_BYTES_MAX`.
+    """
+    if value is None:
+        return None, b"null"
+    try:
+        encoded = _encode(value)
+    except (TypeError, ValueError, RecursionError, OverflowError, UnicodeError) as error:
+        raise InvalidError(f"expected {what} to be JSON, got {type(value).__name__}: {error}") from error
+    if len(encoded) > PAYLOAD_BYTES_MAX:
+        raise TooLargeError(f"expected {what} of at most {PAYLOAD_BYTES_MAX:,} bytes as JSON, got {len(encoded):,}")
+    return _decode(encoded), encoded

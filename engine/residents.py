@@ -1,0 +1,84 @@
+"""Instances held in memory: a bounded cache of what the log says, never more than that.
+
+Invariants: a resident is as of its last *committed* fact. `seen` maps (source, event id) to (sequence, digest) of the
+newest identities; when `complete` is false there are older ones that only the store knows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from statewright.engine.definitions import Definitions
+from statewright.engine.instance import Instance
+from statewright.engine.log import InstanceLog
+from statewright.statecharts.facts import Snapshot
+from statewright.statecharts.machine import ChartMachine
+
+SEEN_MAX = 1_024
+"""How many identities of one instance are held in memory."""
+RESIDENTS_MAX = 10_000
+
+Seen = dict[tuple[str, str], tuple[int, bytes]]
+
+
+class Resident:
+    """One instance in memory, with its compiled machine."""
+
+    __slots__ = ("complete", "instance", "machine", "seen", "snapshot")
+
+    def __init__(self, instance: Instance, snapshot: Snapshot, machine: ChartMachine, seen: Seen, *, complete: bool) -> None:
+        self.instance = instance
+        self.snapshot = snapshot
+        self.machine = machine
+        self.seen = seen
+        self.complete = complete
+
+    def advance(self, instance: Instance, snapshot: Snapshot, fresh: Seen) -> None:
+        """Take in what was committed."""
+        self.instance = instance
+        self.snapshot = snapshot
+        self.seen.update(fresh)
+        while len(self.seen) > SEEN_MAX:
+            del self.seen[next(iter(self.seen))]
+            self.complete = False
+
+
+class Residents:
+    """The cache, least recently used first."""
+
+    def __init__(self, limit: int = RESIDENTS_MAX) -> None:
+        self._limit = limit
+        self._by_id: OrderedDict[str, Resident] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, instance_id: str) -> Resident | None:
+        resident = self._by_id.get(instance_id)
+        if resident is not None:
+            self._by_id.move_to_end(instance_id)
+        return resident
+
+    def put(self, resident: Resident) -> None:
+        self._by_id[resident.instance.id] = resident
+        self._by_id.move_to_end(resident.instance.id)
+        while len(self._by_id) > self._limit:
+            self._by_id.popitem(last=False)
+
+    def evict(self, instance_id: str) -> None:
+        self._by_id.pop(instance_id, None)
+
+
+def load_resident(log: InstanceLog, definitions: Definitions, instance_id: str) -> Resident | None:
+    """Rebuild one instance from its snapshot and facts; None if it doesn't exist. Runs no user code.
+
+    Raises `UnavailableError` when the definition it is pinned to can't be used here.
+    """
+    instance = log.load(instance_id)
+    if instance is None:
+        return None
+    machine = definitions.pinned(instance.definition, instance.version, instance.digest).machine
+    snapshot = machine.restore(instance.configuration, instance.context, instance.history, instance.serial)
+    rows = log.instances.select_inbox(instance_id, SEEN_MAX)
+    seen: Seen = {(row.source, row.event_id): (row.sequence, row.digest) for row in reversed(rows)}
+    return Resident(instance, snapshot, machine, seen, complete=len(rows) < SEEN_MAX)

@@ -1,0 +1,312 @@
+"""The loop that gathers, decides, records together, and only then answers.
+
+One batch is one transaction (group commit): whatever arrived while the last commit was on its way to the disk goes
+together in the next; nothing ever waits for a batch to fill. Invariants: cached residents advance only on commit; an
+answer is given only for what is durable; after a failed commit its instances are read again and the batch is tried
+in halves, so that only the guilty request fails; after an unknown outcome the log decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from eventsourcing.persistence import IntegrityError, MapperDeserialisationError, OperationalError, PersistenceError
+from statewright.engine.clock import Clock
+from statewright.engine.definitions import Definitions
+from statewright.engine.errors import AlreadyExistsError, BusyError, ConflictError, InvalidError, UnavailableError
+from statewright.engine.events import InstanceStarted
+from statewright.engine.instance import Instance
+from statewright.engine.log import InstanceLog
+from statewright.engine.recorder import Changes
+from statewright.engine.requests import Outcome, Request, Started, StartRequest, as_json, identity_of
+from statewright.engine.residents import Resident, Residents, load_resident
+from statewright.engine.unit import Answer, FirstOutcome, FirstStart, Unit
+from statewright.statecharts.errors import StatewrightError
+
+BATCH_MAX = 1_024
+QUEUE_MAX = 20_000
+CONFLICTS_MAX = 3
+"""How often one request is decided anew because another writer was first."""
+SNAPSHOT_EVERY = 100
+"""An instance is snapshotted when its sequence passes a multiple of this."""
+
+_LOG = logging.getLogger("statewright.engine")
+T = TypeVar("T")
+
+
+class Delivery:
+    """One request and the future of its answer."""
+
+    __slots__ = ("answered", "request")
+
+    def __init__(self, request: Request, answered: asyncio.Future[Any]) -> None:
+        self.request = request
+        self.answered = answered
+
+
+class Runtime:
+    """Owns the writing thread and the residents. `on_commit` is told the changes of each commit."""
+
+    def __init__(
+        self, log: InstanceLog, definitions: Definitions, clock: Clock, on_commit: Callable[[Changes], None]
+    ) -> None:
+        self._log = log
+        self._definitions = definitions
+        self._clock = clock
+        self._on_commit = on_commit
+        self._queue: deque[Delivery] = deque()
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._now = 0
+        self._loop = asyncio.get_running_loop()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="statewright-writer")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="statewright-reader")
+        self.residents = Residents()
+        self._partitions = log.instances.partitions
+        self._task = self._loop.create_task(self._run(), name="statewright-runtime")
+
+    def submit(self, request: Request, *, bounded: bool = True) -> asyncio.Future[Any]:
+        """Queue a request; the future has its answer once that is durable. Raises `BusyError` when the queue is full
+        (`bounded=False` is for the engine's own, whose number is bounded elsewhere), `UnavailableError` on closing."""
+        if self._closing:
+            raise UnavailableError("the engine is closing")
+        if bounded and len(self._queue) >= QUEUE_MAX:
+            raise BusyError(f"{QUEUE_MAX:,} requests are waiting; try again later")
+        answered = self._loop.create_future()
+        self._queue.append(Delivery(request, answered))
+        self._arrived.set()
+        return answered
+
+    async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(*args)` on the one thread that writes, between commits."""
+        return await self._loop.run_in_executor(self._writer, function, *args)
+
+    async def on_reader(self, function: Callable[..., T], *args: Any) -> T:
+        """Run `function(*args)` on the thread that reads."""
+        return await self._loop.run_in_executor(self._reader, function, *args)
+
+    async def close(self) -> None:
+        """Answer what is queued, then stop."""
+        self._closing = True
+        self._arrived.set()
+        await self._task
+        self._writer.shutdown()
+        self._reader.shutdown()
+
+    async def _run(self) -> None:
+        queue = self._queue
+        while True:
+            while not queue:
+                if self._closing:
+                    return
+                self._arrived.clear()
+                await self._arrived.wait()
+            batch = [queue.popleft() for _ in range(min(len(queue), BATCH_MAX))]
+            try:
+                await self._process(batch)
+            except Exception as error:  # The loop must outlive any fault: it is answered, and said.
+                _LOG.exception("a batch of %d requests failed", len(batch))
+                _answer_all(batch, error)
+            await asyncio.sleep(0)  # Lets those just answered send again, so that they share the next commit.
+
+    async def _process(self, batch: Sequence[Delivery], conflicts: int = 0) -> None:
+        """Decide, record and answer one batch."""
+        loaded, batch = await self._load(batch)
+        unit = self._unit(loaded)
+        decided = [(delivery, unit.decide(delivery.request)) for delivery in batch]
+        if not unit.is_empty:
+            try:
+                unit.seal()
+                await self.on_writer(self._log.append, unit.facts, unit.changes)
+            except Exception as error:
+                if not await self._is_recorded(unit, error):
+                    await self._recover(batch, unit, error, conflicts)
+                    return
+            self._advance(unit)
+        lookups = [pair for pair in decided if _settle(*pair)]
+        for delivery, answer in lookups:
+            await self._look_up(delivery, answer)
+
+    def _unit(self, loaded: dict[str, Resident]) -> Unit:
+        self._now = max(self._clock.now(), self._now)
+        return Unit(loaded, self._definitions, self._partitions, self._now)
+
+    async def _load(self, batch: Sequence[Delivery]) -> tuple[dict[str, Resident], Sequence[Delivery]]:
+        """The residents that `batch` needs, by id (those that don't exist are absent), and the deliveries that can
+        go on; one whose instance can't be loaded is answered here."""
+        loaded: dict[str, Resident] = {}
+        missing: dict[str, None] = {}
+        for delivery in batch:
+            instance_id = delivery.request.instance_id
+            if instance_id not in loaded and instance_id not in missing:
+                resident = self.residents.get(instance_id)
+                if resident is None:
+                    missing[instance_id] = None
+                else:
+                    loaded[instance_id] = resident
+        if missing:
+            batch = await self._load_missing(batch, missing, loaded)
+        if not all(resident.complete for resident in loaded.values()):
+            await self.on_reader(self._look_for_identities, batch, loaded)
+        return loaded, batch
+
+    async def _load_missing(
+        self, batch: Sequence[Delivery], missing: dict[str, None], loaded: dict[str, Resident]
+    ) -> Sequence[Delivery]:
+        failed: dict[str, Exception] = {}
+        for instance_id, found in await self.on_reader(self._read_all, list(missing)):
+            if isinstance(found, Exception):
+                failed[instance_id] = found
+            elif found is not None:
+                self.residents.put(found)
+                loaded[instance_id] = found
+        if not failed:
+            return batch
+        for delivery in batch:
+            error = failed.get(delivery.request.instance_id)
+            if error is not None and not delivery.answered.done():
+                delivery.answered.set_exception(error)
+        return [delivery for delivery in batch if delivery.request.instance_id not in failed]
+
+    def _read_all(self, instance_ids: list[str]) -> list[tuple[str, Resident | Exception | None]]:
+        found: list[tuple[str, Resident | Exception | None]] = []
+        for instance_id in instance_ids:
+            try:
+                found.append((instance_id, load_resident(self._log, self._definitions, instance_id)))
+            except (PersistenceError, MapperDeserialisationError) as error:
+                found.append((instance_id, UnavailableError(f"instance '{instance_id}' can't be read: {error}")))
+            except Exception as error:
+                found.append((instance_id, error))
+        return found
+
+    def _look_for_identities(self, batch: Sequence[Delivery], loaded: dict[str, Resident]) -> None:
+        """For instances with more identities than are held in memory, ask the store about those that come."""
+        for delivery in batch:
+            identity = identity_of(delivery.request)
+            resident = loaded.get(delivery.request.instance_id)
+            if resident is None or resident.complete or identity is None or identity in resident.seen:
+                continue
+            row = self._log.instances.find_inbox(resident.instance.id, *identity)
+            if row is not None:
+                resident.seen[(row.source, row.event_id)] = (row.sequence, row.digest)
+
+    def _advance(self, unit: Unit) -> None:
+        """The commit is durable: take it into the cache, and tell who waits for timers, effects and facts."""
+        snapshots = []
+        for draft in unit.drafts.values():
+            resident, instance = draft.resident, draft.instance
+            if draft.before is None:
+                self.residents.put(resident)
+            elif instance.sequence // SNAPSHOT_EVERY > draft.before.sequence // SNAPSHOT_EVERY:
+                snapshots.append(instance)
+            resident.advance(instance, draft.snapshot, draft.fresh)
+        self._on_commit(unit.changes)
+        if snapshots:
+            self._writer.submit(self._take_snapshots, snapshots)
+
+    def _take_snapshots(self, instances: Sequence[Instance]) -> None:
+        try:
+            self._log.take_snapshots(instances)
+        except Exception as error:  # They only make loading faster; the facts are durable already.
+            _LOG.warning("%d instances could not be snapshotted: %s", len(instances), error)
+
+    async def _is_recorded(self, unit: Unit, error: Exception) -> bool:
+        """Whether a commit that failed is in the log all the same (the answer may have been lost on its way)."""
+        if isinstance(error, IntegrityError) or not unit.facts:
+            return False
+        first = unit.facts[0]
+        try:
+            return await self.on_reader(self._log.holds, first)
+        except Exception:  # Not known yet: reading its instance again, before anything is answered, will tell.
+            return False
+
+    async def _recover(self, batch: Sequence[Delivery], unit: Unit, error: Exception, conflicts: int) -> None:
+        """A commit failed. Read its instances anew and find out whose fault it was."""
+        for instance_id in unit.drafts:
+            self.residents.evict(instance_id)
+        if isinstance(error, OperationalError):
+            await self._refuse_writing(batch, error)
+        elif len(batch) > 1:
+            middle = len(batch) // 2
+            await self._process(batch[:middle])
+            await self._process(batch[middle:])
+        elif not isinstance(error, IntegrityError):
+            failure = InvalidError(f"the request can't be recorded: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            _answer_all(batch, failure)
+        elif conflicts < CONFLICTS_MAX:
+            await self._process(batch, conflicts + 1)
+        else:
+            instance_id = batch[0].request.instance_id
+            _answer_all(batch, ConflictError(f"instance '{instance_id}' is being written by another process: {error}"))
+
+    async def _refuse_writing(self, batch: Sequence[Delivery], error: Exception) -> None:
+        """The store's fault, not a request's: answer what needs no writing from what the log says, refuse the rest."""
+        failure = UnavailableError(f"the store can't be written, nothing was recorded: {error}")
+        failure.__cause__ = error
+        loaded, batch = await self._load(batch)
+        for delivery in batch:
+            unit = self._unit(loaded)
+            answer = unit.decide(delivery.request)
+            if not unit.is_empty:
+                _answer_all([delivery], failure)
+            elif _settle(delivery, answer):
+                await self._look_up(delivery, answer)
+
+    async def _look_up(self, delivery: Delivery, answer: Answer) -> None:
+        try:
+            if isinstance(answer, FirstStart):
+                found: Any = await self.on_reader(self._first_start, answer.request)
+            else:
+                assert isinstance(answer, FirstOutcome)
+                outcome = await self.on_reader(self._log.outcome_at, answer.instance_id, answer.sequence)
+                found = Outcome("duplicate", outcome.reason, outcome.sequence, outcome.configuration, outcome.status)
+        except StatewrightError as error:
+            _answer_all([delivery], error)
+        except Exception as error:
+            failure = UnavailableError(f"the first answer can't be read: {error}")
+            failure.__cause__ = error
+            _answer_all([delivery], failure)
+        else:
+            if not delivery.answered.done():
+                delivery.answered.set_result(found)
+
+    def _first_start(self, request: StartRequest) -> Started:
+        first = self._log.facts(request.instance_id, to=1)[0]
+        assert isinstance(first, InstanceStarted)
+        _, encoded = as_json("the context", request.context)
+        same = (
+            first.definition == request.definition
+            and request.version in (None, first.version)
+            and as_json("the context", first.input)[1] == encoded
+        )
+        if not same:
+            raise AlreadyExistsError(
+                f"instance '{request.instance_id}' exists: it was started as '{first.definition}' version "
+                f"'{first.version}' with other content"
+            )
+        return Started(first.instance_id, first.sequence, first.configuration, first.status)
+
+
+def _settle(delivery: Delivery, answer: Answer) -> bool:
+    """Give the answer, unless it must be looked up first (then true)."""
+    if isinstance(answer, FirstOutcome | FirstStart):
+        return True
+    answered = delivery.answered
+    if not answered.done():  # The caller may have gone.
+        if isinstance(answer, Exception):
+            answered.set_exception(answer)
+        else:
+            answered.set_result(answer)
+    return False
+
+
+def _answer_all(batch: Sequence[Delivery], error: Exception) -> None:
+    for delivery in batch:
+        if not delivery.answered.done():
+            delivery.answered.set_exception(error)

@@ -1,0 +1,34 @@
+"""Finding things by name through entry points, so that the engine imports no adapter."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+from statewright.engine.errors import InvalidError
+from statewright.engine.recorder import Store
+
+STORES = "statewright.stores"
+BUSES = "statewright.buses"
+
+
+def open_store(url: str, *, read_only: bool = False) -> Store:
+    """The store behind `url`, by its scheme. Raises `InvalidError` for an unknown scheme, and what the store raises."""
+    scheme, separator, _ = url.partition(":")
+    if not separator:
+        raise InvalidError(f"expected a store URL such as sqlite:///app.db, got {url!r}")
+    store: Store = _load(STORES, scheme, f"store URL {url!r}")(url, read_only=read_only)
+    return store
+
+
+def bus_opener(name: str) -> Any:
+    """The coroutine that opens the doors of bus `name` for an engine."""
+    return _load(BUSES, name, f"bus {name!r}")
+
+
+def _load(group: str, name: str, what: str) -> Any:
+    found = {entry.name: entry for entry in entry_points(group=group)}
+    if name not in found:
+        known = ", ".join(sorted(found)) or "none"
+        raise InvalidError(f"expected one of the installed {group} ({known}), got {what}")
+    return found[name].load()

@@ -1,0 +1,248 @@
+"""Metrics by definition, version and state: how many, how often, how long. A pure fold over the log.
+
+Laws: the same facts in the same order give equal figures, whether folded at once, in batches or again from zero;
+`runs` holds what the fold must remember of each instance between facts, `figures` all that is shown.
+What is counted:
+- `now` of a state: instances that are in it and have not ended (a paused one is still where it was). A parent
+  state and each region of a parallel state count on their own.
+- `entered`: how many times it was entered; of a final state, how many runs came through it.
+- dwell: from entering to leaving, the end of the run included; a state in which a run ended the moment it was
+  entered has none.
+- duration: from the start of a run to its end, however it ended.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from statewright.engine.events import (
+    ENDED,
+    EventDeferred,
+    EventDiscarded,
+    EventRefused,
+    Fact,
+    InstanceCancelled,
+    InstanceFailed,
+    InstancePaused,
+    InstanceResumed,
+    InstanceStarted,
+    Macrostep,
+    Status,
+)
+from statewright.projections.histogram import Histogram
+
+Key = tuple[str, str]
+"""(definition, version)."""
+
+
+class StateFigures(msgspec.Struct, omit_defaults=True):
+    """Of one state."""
+
+    now: int = 0
+    entered: int = 0
+    dwell: Histogram = msgspec.field(default_factory=Histogram)
+
+    def merge(self, other: StateFigures) -> None:
+        self.now += other.now
+        self.entered += other.entered
+        self.dwell.merge(other.dwell)
+
+
+class Figures(msgspec.Struct, omit_defaults=True):
+    """Of one definition and version. `active` and `paused` are how many there are now; the others count up."""
+
+    started: int = 0
+    active: int = 0
+    paused: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    transitions: int = 0
+    refused: int = 0
+    discarded: int = 0
+    deferred: int = 0
+    duration: Histogram = msgspec.field(default_factory=Histogram)
+    states: dict[str, StateFigures] = {}
+
+    def state(self, name: str) -> StateFigures:
+        """The figures of one state, made when it is first seen."""
+        found = self.states.get(name)
+        if found is None:
+            found = self.states[name] = StateFigures()
+        return found
+
+    def merge(self, other: Figures) -> None:
+        """Add another version's figures."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.duration.merge(other.duration)
+        for name, state in other.states.items():
+            self.state(name).merge(state)
+
+
+_COUNTS = tuple(name for name in Figures.__struct_fields__ if name not in ("duration", "states"))
+
+
+class Run(msgspec.Struct):
+    """What the fold remembers of one instance. `open`: state -> since when it is in it (ns UTC)."""
+
+    definition: str
+    version: str
+    started_at: int
+    status: Status
+    open: dict[str, int] = {}
+
+
+class Touched(NamedTuple):
+    """What a batch of facts has changed."""
+
+    figures: set[Key]
+    runs: set[str]
+
+
+class Metrics:
+    """The fold. `figures` by definition and version; `runs` by instance id, at least those of the facts applied.
+
+    An instance's first fact makes its run; for an instance that started earlier `runs` must hold its run
+    before `apply` is called (`KeyError` otherwise).
+    """
+
+    def __init__(self, figures: dict[Key, Figures] | None = None, runs: dict[str, Run] | None = None) -> None:
+        self.figures: dict[Key, Figures] = {} if figures is None else figures
+        self.runs: dict[str, Run] = {} if runs is None else runs
+
+    def apply_all(self, facts: Iterable[Fact]) -> Touched:
+        """Fold `facts` in the log's order."""
+        touched = Touched(set(), set())
+        for fact in facts:
+            self.apply(fact)
+            run = self.runs[fact.instance_id]
+            touched.runs.add(fact.instance_id)
+            touched.figures.add((run.definition, run.version))
+        return touched
+
+    def apply(self, fact: Fact) -> None:
+        """Fold one fact."""
+        if isinstance(fact, InstanceStarted):
+            run = self.runs[fact.instance_id] = Run(fact.definition, fact.version, fact.time, "active")
+            figures = self._figures(run)
+            figures.started += 1
+            figures.active += 1
+        else:
+            run = self.runs[fact.instance_id]
+            figures = self._figures(run)
+        if isinstance(fact, Macrostep):
+            if not isinstance(fact, InstanceStarted):
+                figures.transitions += 1
+            _move(figures, run, fact)
+        else:
+            _note(figures, run, fact)
+
+    def _figures(self, run: Run) -> Figures:
+        key = (run.definition, run.version)
+        found = self.figures.get(key)
+        if found is None:
+            found = self.figures[key] = Figures()
+        return found
+
+
+def _note(figures: Figures, run: Run, fact: Fact) -> None:
+    """Facts without a macrostep."""
+    match fact:
+        case EventRefused():
+            figures.refused += 1
+        case EventDiscarded():
+            figures.discarded += 1
+        case EventDeferred():
+            figures.deferred += 1
+        case InstancePaused():
+            _set_status(figures, run, "paused")
+        case InstanceResumed():
+            _set_status(figures, run, "active")
+        case InstanceCancelled():
+            _end(figures, run, "cancelled", fact.time)
+        case InstanceFailed():
+            _end(figures, run, "failed", fact.time)
+
+
+def _move(figures: Figures, run: Run, fact: Macrostep) -> None:
+    """States left and entered. Within one macrostep a state may be entered several times, each stay but the last
+    of no time at all; how often it was entered and whether it is active afterwards tell all."""
+    entered = Counter(fact.entered)
+    active = set(fact.configuration)
+    for name in {**dict.fromkeys(fact.exited), **entered}:
+        state = figures.state(name)
+        since = run.open.pop(name, None)
+        stays = entered[name] + (since is not None)
+        over = stays - (name in active)
+        if since is not None:
+            state.now -= 1
+            if over > 0:
+                state.dwell.add(fact.time - since)
+                over -= 1
+                since = None
+        for _ in range(over):
+            state.dwell.add(0)
+        if name in active:
+            run.open[name] = fact.time if since is None else since
+            state.now += 1
+        state.entered += entered[name]
+    if fact.status in ENDED:
+        _end(figures, run, fact.status, fact.time, entered=entered)
+
+
+def _end(figures: Figures, run: Run, status: Status, now: int, entered: Mapping[str, int] | None = None) -> None:
+    """The run is over: all its states are left. Those `entered` in the same macrostep get no dwell."""
+    for name, since in run.open.items():
+        state = figures.state(name)
+        state.now -= 1
+        if not (entered and name in entered):
+            state.dwell.add(now - since)
+    run.open = {}
+    _set_status(figures, run, status)
+    figures.duration.add(now - run.started_at)
+
+
+def _set_status(figures: Figures, run: Run, status: Status) -> None:
+    """`active` and `paused` say how many there are now, the ends count up."""
+    setattr(figures, run.status, getattr(figures, run.status) - 1)
+    setattr(figures, status, getattr(figures, status) + 1)
+    run.status = status
+
+
+def merged(figures: Mapping[Key, Figures]) -> dict[str, Figures]:
+    """The figures by definition, its versions added up, ordered by name."""
+    result: dict[str, Figures] = {}
+    for (definition, _), one in sorted(figures.items()):
+        result.setdefault(definition, Figures()).merge(one)
+    return result
+
+
+def metrics_json(definition: str, figures: Figures, version: str | None = None) -> dict[str, Any]:
+    """One line of `metrics --json`: the counts, `duration_ns` of runs, and `states`: name -> {now, entered,
+    dwell_ns}. A duration is {count, min, mean, p50, p95, max} in ns, null where nothing was counted."""
+    line: dict[str, Any] = {"definition": definition}
+    if version is not None:
+        line["version"] = version
+    line |= {name: getattr(figures, name) for name in _COUNTS}
+    line["duration_ns"] = _duration_json(figures.duration)
+    line["states"] = {
+        name: {"now": state.now, "entered": state.entered, "dwell_ns": _duration_json(state.dwell)}
+        for name, state in figures.states.items()
+    }
+    return line
+
+
+def _duration_json(histogram: Histogram) -> dict[str, int | None]:
+    some = histogram.count > 0
+    return {
+        "count": histogram.count,
+        "min": histogram.min if some else None,
+        "mean": histogram.mean,
+        "p50": histogram.quantile(0.5),
+        "p95": histogram.quantile(0.95),
+        "max": histogram.max if some else None,
+    }

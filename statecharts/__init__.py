@@ -1,0 +1,86 @@
+"""Definitions and the step function. Pure: no clock, no IO but `load_chart` reading its file, no async.
+
+`Chart` is a definition with its compiled machine; `load_chart` reads one from a file or a `module:attribute`;
+`chart`, `state`, `to` and their like (module `builder`) write one in Python.
+"""
+
+from statewright.statecharts.builder import (
+    assign,
+    call,
+    cancel,
+    chart,
+    emit,
+    final,
+    history,
+    if_,
+    log,
+    parallel,
+    perform,
+    raise_,
+    send,
+    state,
+    to,
+)
+from statewright.statecharts.chart import Chart, Machine, load_chart
+from statewright.statecharts.context import Context
+from statewright.statecharts.errors import (
+    ChartError,
+    ChartNotFound,
+    ContextError,
+    Fault,
+    MessageError,
+    StatewrightError,
+    UnknownState,
+)
+from statewright.statecharts.facts import (
+    Effect,
+    Event,
+    Json,
+    Snapshot,
+    Step,
+    Taken,
+    TimerCancelled,
+    TimerSet,
+    Verdict,
+)
+from statewright.statecharts.subscriptions import Mapped, Subscription
+
+__all__ = [
+    "Chart",
+    "ChartError",
+    "ChartNotFound",
+    "Context",
+    "ContextError",
+    "Effect",
+    "Event",
+    "Fault",
+    "Json",
+    "Machine",
+    "Mapped",
+    "MessageError",
+    "Snapshot",
+    "StatewrightError",
+    "Step",
+    "Subscription",
+    "Taken",
+    "TimerCancelled",
+    "TimerSet",
+    "UnknownState",
+    "Verdict",
+    "assign",
+    "call",
+    "cancel",
+    "chart",
+    "emit",
+    "final",
+    "history",
+    "if_",
+    "load_chart",
+    "log",
+    "parallel",
+    "perform",
+    "raise_",
+    "send",
+    "state",
+    "to",
+]

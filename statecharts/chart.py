@@ -1,0 +1,176 @@
+"""`Chart`: a definition with all that follows from it; `load_chart` reads one from a file or a Python attribute."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from statewright.statecharts import definition as d
+from statewright.statecharts.compiler import compile_definition
+from statewright.statecharts.documents import DOCUMENT_BYTES_MAX, read_document
+from statewright.statecharts.errors import ChartError, ChartNotFound, Fault, StatewrightError
+from statewright.statecharts.machine import ChartMachine
+from statewright.statecharts.places import Faults, Places
+from statewright.statecharts.reader import read_definition
+from statewright.statecharts.subscriptions import Subscription
+
+Functions = Mapping[str, Callable[..., Any]]
+Machine = ChartMachine
+
+
+class Chart:
+    """A definition and its compiled machine. Immutable; one may serve any number of instances and threads.
+
+    definition: the frozen tree. functions: name -> Python callable, those that the definition uses.
+    machine: start, step, restore. subscriptions: compiled, of foreign subjects. places: where each part was written.
+    """
+
+    def __init__(
+        self, definition: d.Definition, functions: Functions | None = None, places: Places | None = None
+    ) -> None:
+        """Validate and compile. Raises ChartError with all faults, a function that is not given among them."""
+        self.definition = definition
+        self.places = places or Places.canonical(definition)
+        compiled = compile_definition(definition, functions or {}, Faults(self.places))
+        self.machine: Machine = compiled.machine
+        self.functions: Functions = dict(compiled.functions)
+        self.subscriptions: tuple[Subscription, ...] = compiled.subscriptions
+
+    @classmethod
+    def from_tree(
+        cls, tree: Any, functions: Functions | None = None, lines: Mapping[tuple[str | int, ...], int] | None = None
+    ) -> Chart:
+        """A chart from its written form as a plain tree (see `reader`). Raises ChartError with all faults."""
+        places = Places(lines)
+        faults = Faults(places)
+        definition, found = read_definition(tree, places, faults)
+        if definition is None:
+            raise ChartError(faults.sorted())
+        known = {**(functions or {}), **found}
+        if faults:
+            # Compile what there is all the same: the author gets every fault at once.
+            compile_definition(definition, known, faults)
+            raise ChartError(faults.sorted(), definition.name)
+        chart = cls.__new__(cls)
+        chart.definition, chart.places = definition, places
+        compiled = compile_definition(definition, known, faults)
+        chart.machine, chart.functions = compiled.machine, dict(compiled.functions)
+        chart.subscriptions = compiled.subscriptions
+        return chart
+
+    @classmethod
+    def from_json(cls, data: bytes, functions: Functions | None = None) -> Chart:
+        """The chart of a stored canonical JSON. Raises ChartError, also if a function it names is gone."""
+        try:
+            definition = msgspec.json.decode(data, type=d.Definition)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ChartError([Fault(path="", message=f"not a definition: {error}")]) from error
+        return cls(definition, functions)
+
+    def to_json(self) -> bytes:
+        """The canonical JSON of the definition."""
+        return self._json
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def version(self) -> str:
+        return self.definition.version
+
+    @cached_property
+    def _json(self) -> bytes:
+        return d.to_json(self.definition)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, in hex: the identity of the definition's content."""
+        return hashlib.sha256(self._json).hexdigest()
+
+    @cached_property
+    def handler_names(self) -> tuple[str, ...]:
+        """The names of the `perform` effects that the chart can request, in document order."""
+        return tuple(dict.fromkeys(a.name for a in d.walk_actions(self.definition) if isinstance(a, d.Perform)))
+
+    def __repr__(self) -> str:
+        return f"<Chart {self.name} version {self.version} digest {self.digest[:12]}>"
+
+
+def load_chart(source: str | Path, functions: Functions | None = None) -> Chart:
+    """The chart in a `.yaml`, `.yml` or `.json` file, or at `module:attribute` or `file.py:attribute`.
+
+    `functions` are what a file's `{function: name}` may refer to. Raises ChartError with every fault and its line,
+    ChartNotFound if there is no such file, module or attribute.
+    """
+    text = str(source)
+    _, colon, attribute = text.rpartition(":")
+    if colon and attribute.isidentifier() and not Path(text).is_file():
+        return _from_attribute(text)
+    path = Path(text)
+    if path.suffix not in (".yaml", ".yml", ".json"):
+        raise ChartNotFound(text, "expected a .yaml, .yml or .json file, module:attribute or file.py:attribute")
+    try:
+        with path.open("rb") as file:
+            data = file.read(DOCUMENT_BYTES_MAX + 1)
+    except FileNotFoundError:
+        raise ChartNotFound(text, "there is no such file") from None
+    except OSError as error:
+        raise ChartNotFound(text, f"it cannot be read: {error.strerror}") from error
+    tree, lines = read_document(data, is_json=path.suffix == ".json")
+    return Chart.from_tree(tree, functions, lines)
+
+
+def load_attribute(source: str) -> Any:
+    """The object at `module:attribute` or `file.py:attribute`. Raises ChartNotFound if there is none."""
+    module_name, _, attribute = source.rpartition(":")
+    module = _import_file(source, Path(module_name)) if module_name.endswith(".py") else _import(source, module_name)
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise ChartNotFound(source, f"{module_name} has no attribute {attribute!r}")
+    return found
+
+
+def _from_attribute(source: str) -> Chart:
+    chart = load_attribute(source)
+    if not isinstance(chart, Chart):
+        raise StatewrightError(f"expected a Chart at {source!r}, got {type(chart).__name__}")
+    return chart
+
+
+def _import(source: str, name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise  # the module is there; something that it imports is not
+        raise ChartNotFound(source, f"there is no module {name!r}") from None
+    except (ValueError, TypeError) as error:
+        raise ChartNotFound(source, f"{name!r} is no module name: {error}") from None
+
+
+def _import_file(source: str, path: Path) -> Any:
+    if not path.is_file():
+        raise ChartNotFound(source, f"there is no file {path}")
+    # The name tells files of the same stem apart, and the same file is run once.
+    name = f"_statewright_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -1,0 +1,237 @@
+"""The definition model: what a chart is, as data.
+
+One frozen tree that every door (YAML, JSON, Python, later SCXML and others) reads into and the compiler reads from.
+Its JSON (`msgspec.json.encode`, defaults omitted) is canonical: the same chart through any door gives the same
+bytes, hence the same digest. Document order is the order of the lists; nothing here depends on the order of
+an object's keys except `Assign.values` and `data`, which keep theirs.
+
+Values: wherever a `Json` value is to be evaluated (`values`, `data`, `output`), a string is a CEL expression, a
+mapping or list is evaluated element by element, any other scalar is itself, and a mapping with the single key `function`
+calls the registered Python function of that name with `(context, event)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+Json = Any
+StateType = Literal["atomic", "compound", "parallel", "final", "history"]
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, eq=False):
+    """Base of all parts of a definition. Parts are compared by identity, so that each has its own place."""
+
+
+class Action(Node, frozen=True, tag_field="type", tag=str.lower):
+    """Base of the actions; in JSON each carries its kind as `type`."""
+
+
+class FunctionRef(Node, frozen=True):
+    """A Python function from the chart's registry, by name."""
+
+    function: str
+
+
+Guard = str | FunctionRef
+"""A CEL text of type bool, or a function `(context, event) -> bool`."""
+
+
+class Assign(Action, frozen=True):
+    """Set top-level context fields. All `values` see the context as it was before this action (SCXML 5.4).
+
+    Instead of `values`, `function` names a Python function `(context, event) -> mapping of fields`.
+    """
+
+    values: dict[str, Json] = {}
+    function: str = ""
+
+
+class Raise(Action, frozen=True):
+    """Put an event on the internal queue (SCXML 4.2). It is handled within this macrostep."""
+
+    event: str
+    data: Json = None
+
+
+class Send(Action, frozen=True):
+    """Send an event to this instance after `delay` (SCXML 6.2); without one, as the next external event.
+
+    `id` names it for `cancel`. `eventexpr` computes the name; `delay` is a duration literal or a CEL text.
+    """
+
+    event: str = ""
+    eventexpr: str = ""
+    data: Json = None
+    delay: str = ""
+    id: str = ""
+
+
+class Cancel(Action, frozen=True):
+    """Cancel the delayed send of this id (SCXML 6.3); `sendidexpr` computes the id."""
+
+    sendid: str = ""
+    sendidexpr: str = ""
+
+
+class Emit(Action, frozen=True):
+    """Publish a message on the bus after the commit. `subjectexpr` computes the subject."""
+
+    subject: str = ""
+    subjectexpr: str = ""
+    data: Json = None
+
+
+class Call(Action, frozen=True):
+    """Call `method` of `service` after the commit; the result comes back as `done.effect.<service>.<method>`."""
+
+    service: str
+    method: str
+    data: Json = None
+
+
+class Perform(Action, frozen=True):
+    """Have the handler registered as `name` perform something after the commit."""
+
+    name: str
+    data: Json = None
+
+
+class Log(Action, frozen=True):
+    """Add a line to the step's log (SCXML 4.7)."""
+
+    expr: str = ""
+    label: str = ""
+
+
+class Branch(Node, frozen=True):
+    """One arm of an `If`: a guard and what to do if it is the first that holds."""
+
+    guard: Guard
+    actions: tuple[AnyAction, ...] = ()
+
+
+class If(Action, frozen=True):
+    """The first branch whose guard holds, else `otherwise` (SCXML 4.3)."""
+
+    branches: tuple[Branch, ...]
+    otherwise: tuple[AnyAction, ...] = ()
+
+
+AnyAction = Assign | Raise | Send | Cancel | Emit | Call | Perform | Log | If
+
+
+class Initial(Node, frozen=True):
+    """Where a compound state begins, or what a history state without a record means (SCXML 3.6, 3.10)."""
+
+    target: tuple[str, ...]
+    actions: tuple[AnyAction, ...] = ()
+
+
+class Transition(Node, frozen=True):
+    """One transition (SCXML 3.5). Neither `events` nor `delay`: it is eventless. No `target`: it is targetless.
+
+    `delay`: it fires this long after its state was entered; transitions of one state with the same text share a timer.
+    """
+
+    events: tuple[str, ...] = ()
+    delay: str = ""
+    target: tuple[str, ...] = ()
+    guard: Guard | None = None
+    actions: tuple[AnyAction, ...] = ()
+    internal: bool = False
+    description: str = ""
+
+
+class State(Node, frozen=True):
+    """One state; its children in document order. `initial` of a history state is its default."""
+
+    id: str
+    type: StateType = "atomic"
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    meta: dict[str, Json] = {}
+    initial: Initial | None = None
+    history: Literal["shallow", "deep"] = "shallow"
+    entry: tuple[AnyAction, ...] = ()
+    exit: tuple[AnyAction, ...] = ()
+    transitions: tuple[Transition, ...] = ()
+    states: tuple[State, ...] = ()
+    output: Json = None
+
+
+class Declaration(Node, frozen=True):
+    """One context field. `type` is CEL's: int double string bool list(T) map(string, T) dyn, `?` for nullable.
+
+    A field without a default must be given at the start, unless it is nullable (then it begins as null).
+    """
+
+    name: str
+    type: str = "dyn"
+    default: Json | UnsetType = UNSET
+    description: str = ""
+
+
+class Subscription(Node, frozen=True):
+    """How messages on a foreign subject become events. Texts are CEL over `subject`, `headers` and `data`."""
+
+    subject: str
+    instance: str
+    event: str = ""
+    eventexpr: str = ""
+    data: str = "data"
+    id: str = ""
+
+
+class Definition(Node, frozen=True):
+    """A whole chart. `context` is in declared order; the chart itself is the root state."""
+
+    name: str
+    version: str = "1"
+    description: str = ""
+    expressions: Literal["strict", "dynamic"] = "strict"
+    context: tuple[Declaration, ...] = ()
+    subscribe: tuple[Subscription, ...] = ()
+    initial: Initial | None = None
+    entry: tuple[AnyAction, ...] = ()
+    exit: tuple[AnyAction, ...] = ()
+    transitions: tuple[Transition, ...] = ()
+    states: tuple[State, ...] = ()
+    meta: dict[str, Json] = {}
+
+
+def walk_states(parent: Definition | State) -> Iterator[State]:
+    """All states below `parent` in document order, without recursion (charts may be deep)."""
+    stack = list(reversed(parent.states))
+    while stack:
+        state = stack.pop()
+        yield state
+        stack.extend(reversed(state.states))
+
+
+def walk_actions(definition: Definition) -> Iterator[AnyAction]:
+    """All actions of the chart in document order, those inside an `If` after it."""
+    owners: list[Definition | State] = [definition, *walk_states(definition)]
+    for owner in owners:
+        yield from _nested(owner.entry)
+        yield from _nested(owner.initial.actions if owner.initial else ())
+        for transition in owner.transitions:
+            yield from _nested(transition.actions)
+        yield from _nested(owner.exit)
+
+
+def _nested(actions: tuple[AnyAction, ...]) -> Iterator[AnyAction]:
+    for action in actions:
+        yield action
+        if isinstance(action, If):
+            for branch in action.branches:
+                yield from _nested(branch.actions)
+            yield from _nested(action.otherwise)
+
+
+def to_json(definition: Definition) -> bytes:
+    """The canonical JSON."""
+    return msgspec.json.encode(definition)

@@ -1,0 +1,251 @@
+"""CEL expressions: compiled and type-checked once, evaluated often.
+
+An expression sees `event.name`, `event.data`, each declared context field as `context.<field>` and, if it names
+`context` as a whole, the context as a map; `In('state')` asks the configuration. Each field is a variable of its
+own with a dotted name, so that an evaluation passes only the fields that the text mentions: that is a third of the
+cost of passing the whole context, and it lets the checker know every field's type.
+
+Nothing is written anywhere: an evaluation is a function of (context, event, configuration).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from cel_expr_python import cel
+from cel_expr_python.ext import ext_math, ext_strings
+from statewright.statecharts.context import ContextType, json_type
+from statewright.statecharts.definition import Json
+from statewright.statecharts.durations import format_duration
+from statewright.statecharts.errors import StatewrightError
+from statewright.statecharts.facts import Event
+
+EXPRESSION_CHARS_MAX = 10_000
+
+_PATHS = re.compile(r"[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*")
+_ERRORS = re.compile(r"ERROR: <input>:(\d+):(\d+): ([^\n]*)")
+_ABSENT = re.compile(r"has\s*\(\s*context\s*\.\s*(\w+)\s*\)")
+
+InState = Callable[[str, int], bool]
+"""(state id, configuration) -> whether it is active."""
+
+
+class ExpressionError(StatewrightError):
+    """An expression was refused when compiled, or failed when evaluated. The message says why."""
+
+
+class _Asking(threading.local):
+    """The configuration that `In()` asks, for the length of one evaluation: CEL functions get only their arguments."""
+
+    in_state: InState
+    configuration: int
+
+
+_asking = _Asking()
+
+
+def _in_state(state: str) -> bool:
+    return _asking.in_state(state, _asking.configuration)
+
+
+_IN = [
+    cel.FunctionDecl(name, [cel.Overload(f"{name}_string", cel.Type.BOOL, [cel.Type.STRING], False, _in_state)])
+    for name in ("In", "in_state")
+]
+_EXTENSIONS = [ext_strings.ExtStrings(), ext_math.ExtMath()]
+
+
+class Expression:
+    """A compiled expression. `type` is its static type in CEL's words, lower case (`int`, `list<string>`, `dyn`)."""
+
+    __slots__ = ("_compiled", "_fields", "_in_state", "_key", "_single", "_whole", "text", "type")
+
+    def __init__(
+        self, text: str, compiled: cel.Expression, static_type: str, variables: Iterable[str], in_state: InState | None
+    ) -> None:
+        names = tuple(variables)
+        self.text = text
+        self.type = static_type
+        self._compiled = compiled
+        self._in_state = in_state
+        self._whole = "context" in names
+        self._fields = tuple((name, name[len("context.") :]) for name in names if name.startswith("context."))
+        self._single, self._key = self._fields[0] if len(names) == 1 and self._fields else ("", "")
+        if "event.name" in names or "event.data" in names or self._whole or len(names) != 1:
+            self._single = ""
+
+    def evaluate(self, context: Mapping[str, Json], event: Event, configuration: int) -> Any:
+        """The value, as Python gives it (bool, int, float, str, None, list, dict, datetime, timedelta).
+
+        Raises ExpressionError if it cannot be evaluated.
+        """
+        try:
+            if self._single:
+                data = {self._single: context[self._key]}
+            else:
+                data = {"event.name": event.name, "event.data": event.data}
+                for name, key in self._fields:
+                    data[name] = context[key]
+                if self._whole:
+                    data["context"] = dict(context)
+            if self._in_state is not None:
+                _asking.in_state, _asking.configuration = self._in_state, configuration
+        except KeyError as error:
+            raise ExpressionError(f"the context has no field {error}") from None
+        return evaluate_text(self._compiled, data)
+
+
+def evaluate_text(compiled: cel.Expression, data: Mapping[str, Any]) -> Any:
+    """The value of a compiled text with these variables. Raises ExpressionError."""
+    try:
+        result = compiled.eval(data=data)
+        value = result.plain_value()
+    except Exception as error:  # the binding raises RuntimeError for its budget, TypeError for what it can't convert
+        raise ExpressionError(_first_line(str(error))) from None
+    # A failure comes back as a value of type ERROR whose plain form is its message.
+    if type(value) is str and result.type() in _FAILURES:
+        raise ExpressionError(_first_line(value))
+    return value
+
+
+_FAILURES = (cel.Type.ERROR, cel.Type.UNKNOWN)
+
+
+class Expressions:
+    """Compiles the expressions of one chart against its declared context."""
+
+    def __init__(self, context: ContextType, in_state: InState) -> None:
+        fields = context.fields
+        common = {"event.name": cel.Type.STRING, "event.data": cel.Type.DYN}
+        checked = common | {f"context.{name}": field.checked for name, field in fields.items()}
+        evaluated = common | {f"context.{name}": field.evaluated for name, field in fields.items()}
+        whole = {"context": cel.Type.Map(cel.Type.STRING, cel.Type.DYN)}
+        self._names = frozenset(checked)
+        self._fields = tuple(fields)
+        self._differing = frozenset(name for name in checked if checked[name] != evaluated[name])
+        self._in_state = in_state
+        self._environments = {
+            (False, False): _environment(checked),
+            (False, True): _environment(evaluated),
+            (True, False): _environment(checked | whole),
+            (True, True): _environment(evaluated | whole),
+        }
+
+    def compile(self, text: str) -> Expression:
+        """Compile and type-check. Raises ExpressionError with every complaint of the checker."""
+        if absent := _ABSENT.search(text):
+            raise ExpressionError(
+                f"has(context.{absent[1]}) is not needed: a declared field is always there; compare it with null"
+            )
+        used = mentioned(text, self._names)
+        whole = False
+        try:
+            compiled = compile_text(self._environments[False, False], text)
+        except ExpressionError as error:
+            # `context` alone is declared only where it is used alone: beside it, `context.typo` would be a valid lookup.
+            if not error.args[0].startswith("undeclared reference to 'context' "):
+                raise ExpressionError(self._explain(error.args[0])) from None
+            whole = True
+            compiled = compile_text(self._environments[True, False], text)
+            self._refuse_undeclared(text)
+        static_type = compiled.return_type().name().lower().replace(" ", "")
+        if used & self._differing or whole:
+            compiled = compile_text(self._environments[whole, True], text)
+        asks = self._in_state if re.search(r"\b(In|in_state)\s*\(", text) else None
+        return Expression(text, compiled, static_type, sorted(used) + ["context"] * whole, asks)
+
+    def _refuse_undeclared(self, text: str) -> None:
+        for path in _paths(text):
+            parts = path.split(".")
+            if parts[0] == "context" and len(parts) > 1 and parts[1] not in self._fields:
+                raise ExpressionError(self._explain(f"undeclared reference to 'context.{parts[1]}'"))
+
+    def _explain(self, message: str) -> str:
+        if "undeclared reference to 'context." in message:
+            return f"{message}; the context declares {', '.join(self._fields) or 'no fields'}"
+        if "undeclared reference to 'event" in message:
+            return f"{message}; an event has event.name and event.data"
+        return message
+
+
+def compile_text(environment: cel.Env, text: str) -> cel.Expression:
+    """Compile `text`. Raises ExpressionError with the checker's complaints and their columns."""
+    if len(text) > EXPRESSION_CHARS_MAX:
+        raise ExpressionError(f"expected at most {EXPRESSION_CHARS_MAX} characters, got {len(text)}")
+    try:
+        return environment.compile(text)
+    except RuntimeError as error:
+        found = _ERRORS.findall(str(error))
+        if not found:
+            raise ExpressionError(_first_line(str(error))) from None
+        complaints = [
+            f"{message.replace(' (in container ' + chr(39) * 2 + ')', '')} (column {column})"
+            for _, column, message in found
+        ]
+        raise ExpressionError("; ".join(complaints)) from None
+
+
+def mentioned(text: str, names: frozenset[str]) -> frozenset[str]:
+    """Which of the dotted variable `names` the text mentions; one too many (in a string, say) does no harm."""
+    found = set()
+    for path in _paths(text):
+        while path:
+            if path in names:
+                found.add(path)
+            path = path.rpartition(".")[0]
+    return frozenset(found)
+
+
+def assignable(static_type: str, declared: str) -> bool:
+    """Whether a value of this static type can fit a field so declared (`dyn` parts are checked when they come)."""
+    static_type = static_type.replace("<", "(").replace(">", ")")
+    declared = declared.replace(" ", "")
+    if declared.endswith("?"):
+        return static_type == "null" or assignable(static_type, declared[:-1])
+    if "dyn" in (static_type, declared) or static_type == declared:
+        return True
+    if static_type == "int" and declared == "double":
+        return True
+    for outer in ("list(", "map(string,"):
+        if declared.startswith(outer) and static_type.startswith(outer):
+            return assignable(static_type[len(outer) : -1], declared[len(outer) : -1])
+    return declared.startswith("map(") and static_type.startswith("map(dyn,")
+
+
+def to_json(value: Any) -> Json:
+    """A CEL value as JSON: durations as `90s`, timestamps as RFC 3339, keys of maps in sorted order.
+
+    CEL keeps maps in no particular order; sorting them makes a step's outcome the same every time.
+    Raises ExpressionError for what JSON cannot hold (bytes, types).
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        if bad := [key for key in value if not isinstance(key, str)]:
+            raise ExpressionError(f"expected a map with string keys, got the key {bad[0]!r}")
+        return {key: to_json(value[key]) for key in sorted(value)}
+    if isinstance(value, timedelta):
+        ns = (value.days * 86_400_000_000 + value.seconds * 1_000_000 + value.microseconds) * 1_000
+        return format_duration(ns) if ns >= 0 else f"-{format_duration(-ns)}"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    raise ExpressionError(f"expected a value that JSON can hold, got {json_type(value)}")
+
+
+def _environment(variables: Mapping[str, cel.Type]) -> cel.Env:
+    return cel.NewEnv(variables=dict(variables), extensions=_EXTENSIONS, functions=_IN)
+
+
+def _paths(text: str) -> list[str]:
+    return [re.sub(r"\s+", "", path) for path in _PATHS.findall(text)]
+
+
+def _first_line(message: str) -> str:
+    line = message.partition("\n")[0]
+    return re.sub(r"^[A-Z_]+: | \[[A-Z_]+\]$", "", line)

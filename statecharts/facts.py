@@ -1,0 +1,129 @@
+"""What goes into a step and what comes out: plain frozen values.
+
+    step(machine, snapshot, event) -> Step
+
+Invariants: a `Step` is complete (whatever it says happened is in it, nothing is looked up later) and performs
+nothing. State ids are those of the chart, in document order unless said otherwise; the root is never listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+Json = Any
+"""A JSON value: None, bool, int, float, str, list or dict with str keys."""
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event as the chart sees it (`event.name`, `event.data`; SCXML 5.10.1 `_event`).
+
+    `type` is "external" for all that arrives, "platform" for errors that the machine raises and "internal" for
+    what actions raise. `sendid`, `origin`, `origintype` and `invokeid` are SCXML's, empty where they don't apply.
+    """
+
+    name: str
+    data: Json = None
+    type: Literal["external", "internal", "platform"] = "external"
+    sendid: str = ""
+    origin: str = ""
+    origintype: str = ""
+    invokeid: str = ""
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The runtime state of one instance, in the terms of its compiled machine.
+
+    configuration: one bit per state, bit i = i-th state in document order (the machine's numbering).
+    history: for each history state that has recorded something, its id -> ids of the states to restore.
+    context: the data; treated as immutable, a step makes a new one.
+    serial: how many ids (of sends, timers) the instance has generated so far; makes them deterministic.
+    entered: bits of the states entered at least once (only for late-bound data; 0 elsewhere).
+    """
+
+    configuration: int
+    context: Mapping[str, Json]
+    history: Mapping[str, tuple[str, ...]] = {}
+    serial: int = 0
+    entered: int = 0
+
+
+class Taken(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One transition taken. `event` is "" for an eventless one; `targets` is empty for a targetless one."""
+
+    source: str
+    event: str = ""
+    targets: tuple[str, ...] = ()
+
+
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one guard said, once per evaluation. `guard` is its CEL text or its function's name; `error` is why
+    it could not be evaluated (then `passed` is false)."""
+
+    state: str
+    event: str
+    guard: str
+    passed: bool
+    error: str = ""
+
+
+class TimerSet(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", tag="set"):
+    """Deliver `event` to this instance after `delay_ns` (0 = as soon as this step is committed).
+
+    `timer_id` is unique among the instance's pending timers; setting an id again replaces it.
+    """
+
+    timer_id: str
+    event: str
+    delay_ns: int
+    data: Json = None
+    sendid: str = ""
+
+
+class TimerCancelled(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", tag="cancelled"):
+    """The pending timer `timer_id` is gone (a state was left, or a `cancel` action). Unknown ids are no error."""
+
+    timer_id: str
+
+
+class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something to be performed after the commit.
+
+    kind: "perform" a handler registered under `name`; "emit" a message on subject `name`; "call" the service
+    method `name` ("service.method"). data: its argument, evaluated. state: the state whose action asked for it.
+    """
+
+    name: str
+    kind: str = "perform"
+    data: Json = None
+    state: str = ""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of one macrostep.
+
+    When `reason` is not empty the event changed nothing: `snapshot` is the one that came in, all else but
+    `guards` is empty, and `reason` says why (no transition, which guard was false, which expression failed).
+    Otherwise: `exited`/`entered` in the order in which it happened over all microsteps, `context` the top-level keys
+    that changed with their new values, `history` the history values that changed, `timers` and `effects` in
+    order, `raised` the names of internal events processed. `status` is "completed" once a top-level final
+    state was entered, then `output` is its donedata; the configuration is then the one before the final exit.
+    """
+
+    snapshot: Snapshot
+    reason: str = ""
+    taken: tuple[Taken, ...] = ()
+    exited: tuple[str, ...] = ()
+    entered: tuple[str, ...] = ()
+    guards: tuple[Verdict, ...] = ()
+    context: Mapping[str, Json] = {}
+    history: Mapping[str, tuple[str, ...]] = {}
+    timers: tuple[TimerSet | TimerCancelled, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    raised: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()
+    status: Literal["active", "completed", "failed"] = "active"
+    output: Json = None
+    error: str = ""

@@ -1,0 +1,331 @@
+"""Reads the written form of a chart (a plain tree, as YAML, JSON and the Python door give it) into a `Definition`.
+
+The written form is the canonical form plus short ways of saying things: `on`, `after` and `always` beside `transitions`, a
+target alone for a transition, states as a mapping, one-key actions. Every fault of shape is found in one
+reading; what a definition means (targets, types, expressions) is the compiler's business.
+
+Python functions may stand in the tree where the form has `{function: name}`; they are registered under their `__name__`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from msgspec import UNSET
+from statewright.statecharts import definition as d
+from statewright.statecharts.actions_reader import ActionsReader
+from statewright.statecharts.places import Faults, Path, Places
+
+ID_CHARS_MAX = 256
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+_STATE_ID = re.compile(r"[\w.:·-]+")
+_DESCRIPTOR = re.compile(r"\*|[^\s.*]+(\.[^\s.*]+)*(\.\*?)?")
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_CEL_WORDS = frozenset(
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
+)
+
+_COMMON = {"description", "meta", "initial", "entry", "exit", "on", "after", "always", "transitions", "states"}
+_CHART_KEYS = _COMMON | {"name", "version", "expressions", "context", "subscribe"}
+_STATE_KEYS = _COMMON | {"id", "type", "tags", "history", "target", "actions", "output"}
+_TRANSITION_KEYS = {"target", "guard", "actions", "internal", "description"}
+_EXPLICIT_KEYS = _TRANSITION_KEYS | {"event", "events", "delay"}
+_SUBSCRIPTION_KEYS = {"subject", "event", "eventexpr", "instance", "data", "id"}
+_TYPES = ("atomic", "compound", "parallel", "final", "history")
+
+
+def read_definition(
+    tree: Any, places: Places, faults: Faults
+) -> tuple[d.Definition | None, dict[str, Callable[..., Any]]]:
+    """The definition (None if it cannot even be put together) and the functions that stood in the tree."""
+    reader = _Reader(places, faults)
+    chart = reader.chart(tree)
+    return chart, reader.functions
+
+
+class _Reader(ActionsReader):
+    def chart(self, tree: Any) -> d.Definition | None:
+        if not isinstance(tree, Mapping):
+            self.fault((), f"expected a chart, a mapping with name and states, got {self.kind(tree)}")
+            return None
+        self.known(tree, _CHART_KEYS, (), "the chart")
+        name = self.text(tree, "name", ())
+        if not _NAME.fullmatch(name):
+            self.fault(("name",), f"expected a name of 1 to 128 of A-Z a-z 0-9 _ -, got {tree.get('name')!r}")
+        expressions = tree.get("expressions", "strict")
+        if expressions not in ("strict", "dynamic"):
+            self.fault(("expressions",), f"expected strict or dynamic, got {expressions!r}")
+        chart = d.Definition(
+            name=name,
+            version=self._version(tree),
+            description=self.text(tree, "description", ()),
+            expressions=expressions,
+            context=self._context(tree.get("context"), ("context",)),
+            subscribe=self._subscriptions(tree.get("subscribe"), ("subscribe",)),
+            initial=self._initial(tree.get("initial"), ("initial",)),
+            entry=self.actions(tree.get("entry"), ("entry",)),
+            exit=self.actions(tree.get("exit"), ("exit",)),
+            transitions=self._transitions(tree, ()),
+            states=self._states(tree.get("states"), ("states",)),
+            meta=self._meta(tree, ()),
+        )
+        self.places.put(chart, (), "")
+        return chart
+
+    def _version(self, tree: Mapping[str, Any]) -> str:
+        version = tree.get("version", "1")
+        if isinstance(version, int) and not isinstance(version, bool):
+            return str(version)
+        if not isinstance(version, str) or not 1 <= len(version) <= 128:
+            self.fault(("version",), f"expected a version as a text (put it in quotes), got {version!r}")
+            return "1"
+        return version
+
+    def _context(self, tree: Any, path: Path) -> tuple[d.Declaration, ...]:
+        if tree is None:
+            return ()
+        if isinstance(tree, list):
+            items = [(item.get("name", ""), item, i) for i, item in enumerate(tree) if isinstance(item, Mapping)]
+            if len(items) != len(tree):
+                self.fault(path, "expected each field of the list to be a mapping with name and type")
+        elif isinstance(tree, Mapping):
+            items = [(name, item, name) for name, item in tree.items()]
+        else:
+            self.fault(path, f"expected a mapping of field names to types, got {self.kind(tree)}")
+            return ()
+        if twice := {name for name, _, _ in items if [n for n, _, _ in items].count(name) > 1}:
+            self.fault(path, f"the fields {', '.join(sorted(map(str, twice)))} are declared twice")
+        return tuple(self._declaration(str(name), item, (*path, key)) for name, item, key in items)
+
+    def _declaration(self, name: str, tree: Any, path: Path) -> d.Declaration:
+        if not _FIELD.fullmatch(name) or name in _CEL_WORDS or name == "function":
+            self.fault(path, f"expected a field name that is an identifier and no reserved word, got {name!r}")
+        if isinstance(tree, str):
+            tree = {"type": tree}
+        elif not isinstance(tree, Mapping):
+            self.fault(path, f"expected a type such as int or a mapping with type and default, got {self.kind(tree)}")
+            tree = {}
+        self.known(tree, {"name", "type", "default", "description"}, path, f"field {name!r}")
+        declaration = d.Declaration(
+            name=name,
+            type=self.text(tree, "type", path) or "dyn",
+            default=tree.get("default", UNSET),
+            description=self.text(tree, "description", path),
+        )
+        self.places.put(declaration, path, "")
+        return declaration
+
+    def _subscriptions(self, tree: Any, path: Path) -> tuple[d.Subscription, ...]:
+        subscriptions = []
+        for item, place in self.items(tree, path):
+            if not isinstance(item, Mapping):
+                self.fault(place, f"expected a mapping with subject, event and instance, got {self.kind(item)}")
+                continue
+            self.known(item, _SUBSCRIPTION_KEYS, place, "the subscription")
+            texts = {key: self.text(item, key, place) for key in _SUBSCRIPTION_KEYS}
+            for key in ("subject", "instance"):
+                if not texts[key]:
+                    self.fault(place, f"expected {key!r}, which is missing")
+            if bool(texts["event"]) == bool(texts["eventexpr"]):
+                self.fault(place, "expected either 'event' (a name) or 'eventexpr' (a CEL expression)")
+            subscription = d.Subscription(**texts | {"data": texts["data"] or "data"})
+            self.places.put(subscription, place, "")
+            subscriptions.append(subscription)
+        return tuple(subscriptions)
+
+    def _states(self, tree: Any, path: Path) -> tuple[d.State, ...]:
+        if tree is None:
+            return ()
+        if isinstance(tree, Mapping):
+            return tuple(self._state(str(key), item, (*path, key)) for key, item in tree.items())
+        if not isinstance(tree, list):
+            self.fault(path, f"expected a mapping of ids to states, got {self.kind(tree)}")
+            return ()
+        states = []
+        for index, item in enumerate(tree):
+            if not isinstance(item, Mapping) or not isinstance(item.get("id"), str):
+                self.fault((*path, index), "expected each state of a list to be a mapping with an id")
+                continue
+            # Without lines to look up, the id says more than the index.
+            key = index if self.places.has_lines else item["id"]
+            states.append(self._state(item["id"], item, (*path, key)))
+        return tuple(states)
+
+    def _state(self, state_id: str, tree: Any, path: Path) -> d.State:
+        self.state, outer = state_id, self.state
+        tree = {} if tree is None else tree
+        if not isinstance(tree, Mapping):
+            self.fault(path, f"expected a mapping that says what state {state_id!r} does, got {self.kind(tree)}")
+            tree = {}
+        if not _STATE_ID.fullmatch(state_id) or len(state_id) > ID_CHARS_MAX:
+            self.fault(path, f"expected a state id of letters, digits and _ . : - only, got {state_id!r}")
+        self.known(tree, _STATE_KEYS, path, f"state {state_id!r}")
+        if tree.get("id", state_id) != state_id:
+            self.fault((*path, "id"), f"expected no id, or the key {state_id!r}, got {tree['id']!r}")
+        kind = self._type(tree, path)
+        state = d.State(
+            id=state_id,
+            type=kind,
+            description=self.text(tree, "description", path),
+            tags=self.strings(tree.get("tags"), (*path, "tags")),
+            meta=self._meta(tree, path),
+            initial=self._initial_of(tree, path, kind),
+            history="deep" if tree.get("history") == "deep" else "shallow",
+            entry=self.actions(tree.get("entry"), (*path, "entry")),
+            exit=self.actions(tree.get("exit"), (*path, "exit")),
+            transitions=self._transitions(tree, path),
+            states=self._states(tree.get("states"), (*path, "states")),
+            output=self.value(tree.get("output"), (*path, "output")),
+        )
+        self.places.put(state, path, state_id)
+        self.state = outer
+        return state
+
+    def _type(self, tree: Mapping[str, Any], path: Path) -> d.StateType:
+        if "history" in tree and tree["history"] not in ("shallow", "deep"):
+            self.fault((*path, "history"), f"expected shallow or deep, got {tree['history']!r}")
+        kind = tree.get("type")
+        if kind is None:
+            return "history" if "history" in tree else "compound" if tree.get("states") else "atomic"
+        if kind not in _TYPES:
+            self.fault((*path, "type"), f"expected one of {', '.join(_TYPES)}, got {kind!r}")
+            return "atomic"
+        if kind != "history" and "history" in tree:
+            self.fault((*path, "history"), f"expected type history where 'history' is given, got {kind!r}")
+        return kind  # type: ignore[no-any-return]
+
+    def _initial_of(self, tree: Mapping[str, Any], path: Path, kind: str) -> d.Initial | None:
+        for key in ("target", "actions"):
+            if key in tree and kind != "history":
+                self.fault((*path, key), f"only a history state has {key!r}; a transition goes under 'on'")
+        if kind != "history" or "initial" in tree:
+            return self._initial(tree.get("initial"), (*path, "initial"))
+        if "target" not in tree:
+            return None
+        default = d.Initial(
+            target=self.strings(tree["target"], (*path, "target")),
+            actions=self.actions(tree.get("actions"), (*path, "actions")),
+        )
+        self.places.put(default, path, self.state)
+        return default
+
+    def _initial(self, tree: Any, path: Path) -> d.Initial | None:
+        if tree is None:
+            return None
+        actions: Any = None
+        target_path = path
+        if isinstance(tree, Mapping):
+            self.known(tree, {"target", "actions"}, path, "initial")
+            tree, actions, target_path = tree.get("target"), tree.get("actions"), (*path, "target")
+        initial = d.Initial(target=self.strings(tree, target_path), actions=self.actions(actions, (*path, "actions")))
+        self.places.put(initial, path, self.state)
+        return initial
+
+    def _transitions(self, tree: Mapping[str, Any], path: Path) -> tuple[d.Transition, ...]:
+        """All of a state's transitions, in the order in which they are written."""
+        found: list[d.Transition] = []
+        for key in tree:
+            place = (*path, key)
+            if key == "on":
+                for event, item, where in self._by_key(tree[key], place, "events"):
+                    found += self._each(item, where, events=self._descriptors(event, where))
+            elif key == "after":
+                for delay, item, where in self._by_key(tree[key], place, "delays"):
+                    found += self._each(item, where, delay=self.delay(delay, where))
+            elif key == "always":
+                found += self._each(tree[key], place)
+            elif key == "transitions":
+                for item, where in self.items(tree[key], place):
+                    found += self._explicit(item, where)
+        return tuple(found)
+
+    def _by_key(self, tree: Any, path: Path, keys: str) -> Iterable[tuple[Any, Any, Path]]:
+        if isinstance(tree, Mapping):
+            return [(key, item, (*path, key)) for key, item in tree.items()]
+        if isinstance(tree, list) and keys == "delays":
+            return [
+                (item.get("delay", ""), {k: v for k, v in item.items() if k != "delay"}, (*path, index))
+                for index, item in enumerate(tree)
+                if isinstance(item, Mapping)
+            ]
+        self.fault(path, f"expected a mapping of {keys} to transitions, got {self.kind(tree)}")
+        return []
+
+    def _each(self, tree: Any, path: Path, *, events: tuple[str, ...] = (), delay: str = "") -> list[d.Transition]:
+        if isinstance(tree, list) and not all(isinstance(item, str) for item in tree):
+            return [
+                t for item, place in self.items(tree, path) for t in self._each(item, place, events=events, delay=delay)
+            ]
+        if isinstance(tree, str | list):
+            tree = {"target": tree}
+        if not isinstance(tree, Mapping):
+            self.fault(path, f"expected a target, a transition or a list of transitions, got {self.kind(tree)}")
+            return []
+        self.known(tree, _TRANSITION_KEYS, path, "the transition")
+        return [self._transition(tree, path, events, delay)]
+
+    def _explicit(self, tree: Any, path: Path) -> list[d.Transition]:
+        if not isinstance(tree, Mapping):
+            self.fault(path, f"expected a transition, a mapping with event and target, got {self.kind(tree)}")
+            return []
+        self.known(tree, _EXPLICIT_KEYS, path, "the transition")
+        event = tree.get("events", tree.get("event"))
+        names = event.split() if isinstance(event, str) else self.strings(event, (*path, "events"))
+        events = tuple(name for text in names for name in self._descriptors(text, path))
+        delay = self.delay(tree["delay"], (*path, "delay")) if "delay" in tree else ""
+        if events and delay:
+            self.fault(path, "expected either events or a delay, got both")
+        return [self._transition(tree, path, events, delay)]
+
+    def _transition(self, tree: Mapping[str, Any], path: Path, events: tuple[str, ...], delay: str) -> d.Transition:
+        internal = tree.get("internal", False)
+        if not isinstance(internal, bool):
+            self.fault((*path, "internal"), f"expected true or false, got {internal!r}")
+        transition = d.Transition(
+            events=events,
+            delay=delay,
+            target=self.strings(tree.get("target"), (*path, "target")),
+            guard=self.guard(tree["guard"], (*path, "guard")) if "guard" in tree else None,
+            actions=self.actions(tree.get("actions"), (*path, "actions")),
+            internal=bool(internal),
+            description=self.text(tree, "description", path),
+        )
+        self.places.put(transition, path, self.state)
+        return transition
+
+    def _descriptors(self, text: str, path: Path) -> tuple[str, ...]:
+        names = tuple(text.split())
+        if not names or not all(_DESCRIPTOR.fullmatch(name) for name in names):
+            self.fault(path, f"expected an event name such as submit, error.* or *, got {text!r}")
+        return names
+
+    def _meta(self, tree: Mapping[str, Any], path: Path) -> dict[str, Any]:
+        meta = tree.get("meta", {})
+        if not isinstance(meta, Mapping):
+            self.fault((*path, "meta"), f"expected a mapping, got {self.kind(meta)}")
+            return {}
+        return self.json(meta, (*path, "meta")) or {}

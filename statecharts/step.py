@@ -1,0 +1,401 @@
+"""The step function: one event, one macrostep (SCXML 1.0, Appendix D).
+
+Pure: same machine, snapshot and event, same Step; nothing is performed, nothing outside the `Macrostep` changes. The steps are the
+Recommendation's: transitions are selected for all regions before any moves, conflicts are resolved in document
+order, exit runs inside out, entry outside in, internal events go before anything external.
+
+Where it differs in order of work, not in outcome: selection starts from the active states that handle the event (a mask),
+not from every atomic state, so that what does not change costs nothing.
+
+Strict charts: a failing action raises `error.execution`, as in SCXML, but if no transition takes that up the whole
+macrostep is refused and nothing has changed; an engine that records approvals must not go on after half an action.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from statewright.statecharts.context import Context
+from statewright.statecharts.definition import Json
+from statewright.statecharts.expressions import ExpressionError
+from statewright.statecharts.facts import (
+    Effect,
+    Event,
+    Snapshot,
+    Step,
+    Taken,
+    TimerCancelled,
+    TimerSet,
+    Verdict,
+)
+from statewright.statecharts.plans import EntrySet, Plan
+
+if TYPE_CHECKING:
+    from statewright.statecharts.actions import Block
+    from statewright.statecharts.machine import Candidate, ChartMachine, ChartState, ChartTransition, Handlers
+
+MICROSTEPS_MAX = 1000
+"""Microsteps and internal events in one macrostep; a chart that exceeds it is taken to go round for ever."""
+LISTED_MAX = 8
+"""States and events listed in a reason before it says how many more there are."""
+
+NO_EVENT = Event("")
+
+
+class Refused(Exception):
+    """The macrostep is given up; the snapshot stays as it was. Never leaves this module."""
+
+
+class ActionError(Exception):
+    """An action failed: which, where and why. Becomes `error.execution`."""
+
+
+def start(machine: ChartMachine, context: Context) -> Step:
+    """Enter the chart (procedure interpret, up to the first external event)."""
+    before = Snapshot(0, context)
+    run = Macrostep(machine, before, NO_EVENT)
+    try:
+        entry = EntrySet(machine, {})
+        entry.add_descendants(machine.root)
+        run.perform(Plan(machine, 0, entry.enters, entry.defaults, entry.history_defaults), ())
+        run.settle()
+    except Refused as refusal:
+        return Step(snapshot=before, reason=str(refusal), guards=tuple(run.verdicts))
+    run.changes = dict(run.context)
+    return run.result()
+
+
+def step(machine: ChartMachine, snapshot: Snapshot, event: Event) -> Step:
+    """React to one external event."""
+    handlers = machine.handlers(event.name)
+    run = Macrostep(machine, snapshot, event)
+    enabled = run.select(handlers, snapshot.configuration & handlers.states)
+    if not enabled:
+        return Step(
+            snapshot=snapshot, reason=_why_not(machine, snapshot, event, run.verdicts), guards=tuple(run.verdicts)
+        )
+    try:
+        run.microstep(enabled)
+        run.settle()
+    except Refused as refusal:
+        return Step(snapshot=snapshot, reason=str(refusal), guards=tuple(run.verdicts))
+    return run.result()
+
+
+class Macrostep:
+    """The working values of one macrostep. Compiled actions read and extend them."""
+
+    __slots__ = (
+        "changes",
+        "configuration",
+        "context",
+        "effects",
+        "entered",
+        "event",
+        "exited",
+        "failure",
+        "final",
+        "history",
+        "internal",
+        "logs",
+        "machine",
+        "output",
+        "raised",
+        "records",
+        "serial",
+        "taken",
+        "timers",
+        "trigger",
+        "verdicts",
+    )
+
+    def __init__(self, machine: ChartMachine, snapshot: Snapshot, event: Event) -> None:
+        self.machine = machine
+        self.configuration = snapshot.configuration
+        self.context = snapshot.context
+        self.history = snapshot.history
+        self.serial = snapshot.serial
+        self.event = event
+        self.trigger = event.name
+        self.internal: deque[Event] | None = None
+        self.timers: list[TimerSet | TimerCancelled] = []
+        self.effects: list[Effect] = []
+        self.verdicts: list[Verdict] = []
+        self.changes: dict[str, Json] | None = None
+        self.records: dict[str, tuple[str, ...]] | None = None
+        self.logs: list[str] | None = None
+        self.raised: list[str] | None = None
+        self.taken: tuple[Taken, ...] = ()
+        self.exited: tuple[str, ...] = ()
+        self.entered: tuple[str, ...] = ()
+        self.final: ChartState | None = None
+        self.output: Json = None
+        self.failure = ""
+
+    # -- selection ---------------------------------------------------------------------------------------------
+
+    def select(self, handlers: Handlers, states: int) -> tuple[Candidate, ...]:
+        """Procedures selectTransitions and removeConflictingTransitions: of `states`, the active ones that handle the event,
+        the transitions to take, in the order in which the atomic states select them."""
+        if not states:
+            return ()
+        single = handlers.by_bit.get(states)
+        if single is not None:
+            chosen = self._first_enabled(single)
+            return (chosen,) if chosen is not None else ()
+        selected = []
+        atomic = self.configuration & self.machine.atomic
+        covered = 0
+        by_index = self.machine.by_index
+        while states:
+            # Highest bit first: descendants before ancestors, so that an inner transition covers its leaves.
+            index = states.bit_length() - 1
+            state = by_index[index]
+            states ^= state.bit
+            leaves = atomic & (state.descendants | state.bit) & ~covered
+            if leaves:
+                chosen = self._first_enabled(handlers.by_bit[state.bit])
+                if chosen is not None:
+                    covered |= leaves
+                    selected.append((leaves & -leaves, chosen))
+        if len(selected) < 2:
+            return tuple([chosen for _, chosen in selected])
+        selected.sort(key=_first_leaf)
+        return self._without_conflicts([chosen for _, chosen in selected])
+
+    def _first_enabled(self, candidates: tuple[Candidate, ...]) -> Candidate | None:
+        for candidate in candidates:
+            transition = candidate.transition
+            if not transition.guard:
+                return candidate
+            try:
+                if transition.function is not None:
+                    passed = transition.function(self.context, self.event)
+                else:
+                    passed = transition.expression.evaluate(self.context, self.event, self.configuration)  # type: ignore[union-attr]
+            except Exception as error:  # whatever a user's guard raises
+                self._guard_failed(candidate, _describe(error))
+                continue
+            if passed is True:
+                self.verdicts.append(candidate.passed)
+                return candidate
+            if passed is False:
+                self.verdicts.append(candidate.failed)
+            else:
+                self._guard_failed(candidate, f"expected true or false, got {passed!r}")
+        return None
+
+    def _guard_failed(self, candidate: Candidate, error: str) -> None:
+        verdict = candidate.failed
+        self.verdicts.append(Verdict(verdict.state, verdict.event, verdict.guard, False, error))
+        if not self.machine.strict:
+            self.fail(f"guard '{verdict.guard}' of state {verdict.state!r} failed: {error}")
+
+    def _without_conflicts(self, enabled: list[Candidate]) -> tuple[Candidate, ...]:
+        exits = [self.machine.exit_set(c.transition, self.configuration, self.history) for c in enabled]
+        union = 0
+        for leaves in exits:
+            if union & leaves:
+                break
+            union |= leaves
+        else:
+            return tuple(enabled)
+        kept: list[tuple[Candidate, int]] = []
+        for candidate, leaves in zip(enabled, exits, strict=True):
+            rivals = [pair for pair in kept if pair[1] & leaves]
+            ancestors = candidate.transition.owner.ancestors
+            if all(ancestors & other.transition.owner.bit for other, _ in rivals):
+                kept = [pair for pair in kept if pair not in rivals]
+                kept.append((candidate, leaves))
+        return tuple([candidate for candidate, _ in kept])
+
+    # -- microsteps --------------------------------------------------------------------------------------------
+
+    def microstep(self, enabled: tuple[Candidate, ...]) -> None:
+        """Procedure microstep: exit, transition content, entry."""
+        candidate = enabled[0]
+        transition = candidate.transition
+        if len(enabled) == 1 and transition.plans is not None:
+            plan = transition.plans.get(self.configuration & transition.exit_bits)  # type: ignore[operator]
+            if plan is None:
+                plan = self.machine.plan(transition, self.configuration)
+            self.taken = (candidate.taken,) if not self.taken else (*self.taken, candidate.taken)
+            self.perform(plan, (transition,))
+            return
+        transitions = tuple([candidate.transition for candidate in enabled])
+        self.taken += tuple([candidate.taken for candidate in enabled])
+        leaves = 0
+        for transition in transitions:
+            leaves |= self.machine.exit_set(transition, self.configuration, self.history)
+        # History values are set by leaving, before anything is entered (procedures exitStates, enterStates).
+        records = Plan(self.machine, leaves).records
+        entry = EntrySet(self.machine, {**self.history, **dict(records)})
+        for transition in transitions:
+            if transition.targets:
+                entry.add_transition(transition)
+        self.perform(Plan(self.machine, leaves, entry.enters, entry.defaults, entry.history_defaults), transitions)
+
+    def perform(self, plan: Plan, transitions: tuple[ChartTransition, ...]) -> None:
+        """Carry out a plan with the content of its transitions; the configuration follows for the actions to ask."""
+        before = self.configuration
+        if plan.records:
+            self._record(plan.records)
+        for blocks, gone in plan.exits:
+            self.configuration = before & ~gone
+            for block in blocks:
+                self._run(block)
+        self.configuration = before = before & ~plan.leaves
+        for transition in transitions:
+            if transition.block:
+                self._run(transition.block)
+        for blocks, come in plan.entries:
+            self.configuration = before | come
+            for block in blocks:
+                self._run(block)
+        self.configuration = before | plan.enters
+        if plan.exited:
+            self.exited = self.exited + plan.exited if self.exited else plan.exited
+        if plan.entered:
+            self.entered = self.entered + plan.entered if self.entered else plan.entered
+
+    def settle(self) -> None:
+        """Eventless transitions, then internal events, until neither is left or the chart is done."""
+        machine = self.machine
+        steps = 0
+        while self.final is None:
+            states = self.configuration & machine.eventless.states
+            enabled = self.select(machine.eventless, states) if states else ()
+            if not enabled:
+                if not self.internal:
+                    return
+                enabled = self._next_internal(self.internal.popleft())
+            if enabled:
+                self.microstep(enabled)
+            steps += 1
+            if steps >= MICROSTEPS_MAX:
+                active = _some([repr(name) for name in machine.leaves(self.configuration)])
+                raise Refused(
+                    f"the chart did not settle within {MICROSTEPS_MAX} microsteps; it was last in {active}, "
+                    f"and took transitions of {_some(_sources(self.taken[-LISTED_MAX:]))}"
+                )
+        self._finish()
+
+    def _next_internal(self, event: Event) -> tuple[Candidate, ...]:
+        self.event = event
+        self.raised = self.raised or []
+        self.raised.append(event.name)
+        handlers = self.machine.handlers(event.name)
+        enabled = self.select(handlers, self.configuration & handlers.states)
+        if not enabled and self.machine.strict and _is_failure(event):
+            raise Refused(event.data["reason"])
+        return enabled
+
+    def _finish(self) -> None:
+        """Procedure exitInterpreter: the exit actions of all active states; the configuration is kept as it was."""
+        configuration = self.configuration
+        for blocks, gone in Plan(self.machine, configuration).exits:
+            self.configuration = configuration & ~gone
+            for block in blocks:
+                self._run(block)
+        self.configuration = configuration
+        if self.final is not None and self.final.output is not None:
+            try:
+                self.output = self.final.output(self)
+            except ActionError as error:
+                self.fail(str(error))
+        if self.machine.strict:
+            for event in self.internal or ():
+                if _is_failure(event):
+                    raise Refused(event.data["reason"])
+
+    def _record(self, records: tuple[tuple[str, tuple[str, ...]], ...]) -> None:
+        changed = {key: value for key, value in records if self.history.get(key) != value}
+        if changed:
+            self.records = {**(self.records or {}), **changed}
+            self.history = {**self.history, **changed}
+
+    # -- what actions use ----------------------------------------------------------------------------------------
+
+    def _run(self, block: Block) -> None:
+        """Run one block of executable content; a failure ends the block (SCXML 4.9)."""
+        try:
+            for action in block:
+                action(self)
+        except ActionError as error:
+            self.fail(str(error))
+
+    def fail(self, reason: str) -> None:
+        self.failure = self.failure or reason
+        self.enqueue(Event("error.execution", {"reason": reason}, "platform"))
+
+    def enqueue(self, event: Event) -> None:
+        if self.internal is None:
+            self.internal = deque()
+        self.internal.append(event)
+
+    def assign(self, changes: Mapping[str, Json]) -> None:
+        self.context = Context(self.context)
+        dict.update(self.context, changes)
+        self.changes = {**self.changes, **changes} if self.changes else dict(changes)
+
+    def cancel_own_timer(self, timer_id: str) -> None:
+        """Cancel a timer because its state is left; the one that has just fired is gone already."""
+        if timer_id != self.trigger or any(timer.timer_id == timer_id for timer in self.timers):
+            self.timers.append(TimerCancelled(timer_id))
+
+    def result(self) -> Step:
+        return Step(
+            snapshot=Snapshot(self.configuration, self.context, self.history, self.serial),
+            taken=self.taken,
+            exited=self.exited,
+            entered=self.entered,
+            guards=tuple(self.verdicts),
+            context=self.changes or {},
+            history=self.records or {},
+            timers=tuple(self.timers),
+            effects=tuple(self.effects),
+            raised=tuple(self.raised) if self.raised else (),
+            logs=tuple(self.logs) if self.logs else (),
+            status="active" if self.final is None else "completed",
+            output=self.output,
+        )
+
+
+def _first_leaf(selected: tuple[int, Any]) -> int:
+    return selected[0]
+
+
+def _is_failure(event: Event) -> bool:
+    return event.type == "platform" and event.name == "error.execution"
+
+
+def _describe(error: Exception) -> str:
+    return str(error) if isinstance(error, ExpressionError) else f"{type(error).__name__}: {error}"
+
+
+def _why_not(machine: ChartMachine, snapshot: Snapshot, event: Event, verdicts: list[Verdict]) -> str:
+    """Why nothing was enabled: the guards that said no, or who would have accepted what."""
+    if verdicts:
+        said = [
+            f"guard {verdict.guard!r} of state {verdict.state!r} "
+            + (f"failed: {verdict.error}" if verdict.error else "was false")
+            for verdict in verdicts
+        ]
+        return _some(said, "; ")
+    leaves = machine.leaves(snapshot.configuration)
+    names = _some([repr(name) for name in leaves])
+    accepts = _some([repr(name) for name in machine.accepts(snapshot.configuration)])
+    plural = "s" if len(leaves) != 1 else ""
+    accepting = "accept" if plural else "accepts"
+    return f"no transition for {event.name!r} in state{plural} {names}, which {accepting} {accepts or 'no event'}"
+
+
+def _some(items: list[str], separator: str = ", ") -> str:
+    rest = len(items) - LISTED_MAX
+    return separator.join(items[:LISTED_MAX]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _sources(taken: tuple[Taken, ...]) -> list[str]:
+    return [repr(name) for name in dict.fromkeys(item.source for item in taken)]
