@@ -23,7 +23,7 @@ class Definitions:
         self._recorder = recorder
         self._by_digest: dict[str, Chart] = {}
         self._newest: dict[str, Chart] = {}
-        self._functions: dict[str, Callable[..., Any]] = {}
+        self._functions: dict[str, dict[str, Callable[..., Any]]] = {}
 
     @property
     def newest(self) -> Mapping[str, Chart]:
@@ -45,32 +45,35 @@ class Definitions:
             if stored is None and store:
                 row = DefinitionRow(chart.name, chart.version, chart.digest, chart.to_json().decode())
                 self._recorder.insert_definition(row)
-            self._functions.update(chart.functions)
+            # By chart: two charts may each have a guard of the same name, and they are not the same guard.
+            self._functions.setdefault(chart.name, {}).update(chart.functions)
             self._by_digest[chart.digest] = chart
             self._newest[chart.name] = chart
 
     def revive_stored(self) -> None:
         """Make every stored name startable, at its last stored version unless a chart was given for it. One whose
         functions are not registered is passed over: it is an error when it is asked for, not before."""
-        given = set(self._newest)
-        for row in self._recorder.select_definitions():
-            if row.name in given:
-                continue
-            with suppress(ChartError):
-                self._newest[row.name] = self._revive(row)
+        newest = {row.name: row for row in self._recorder.select_definitions()}
+        for name, row in newest.items():
+            if name not in self._newest:
+                with suppress(ChartError):
+                    self._newest[name] = self._revive(row)
 
     def named(self, name: str, version: str | None) -> Chart:
         """The chart that a start of `name` takes. Raises `NotFoundError`, `UnavailableError`."""
         newest = self._newest.get(name)
         if newest is not None and version in (None, newest.version):
             return newest
-        if version is not None:
-            row = self._recorder.select_definition(name, version)
-            if row is not None:
-                return self.pinned(name, version, row.digest)
+        row = self._last_stored(name) if version is None else self._recorder.select_definition(name, version)
+        if row is not None:
+            return self.pinned(name, row.version, row.digest)
         known = ", ".join(sorted(self._newest)) or "none"
         wanted = f"'{name}'" if version is None else f"'{name}' version '{version}'"
         raise NotFoundError(f"no definition {wanted}; there are: {known}")
+
+    def _last_stored(self, name: str) -> DefinitionRow | None:
+        rows = [row for row in self._recorder.select_definitions() if row.name == name]
+        return rows[-1] if rows else None
 
     def pinned(self, name: str, version: str, digest: str) -> Chart:
         """The very chart that an instance is pinned to. Raises `UnavailableError` when it can't be compiled here."""
@@ -88,6 +91,6 @@ class Definitions:
     def _revive(self, row: DefinitionRow) -> Chart:
         chart = self._by_digest.get(row.digest)
         if chart is None:
-            chart = Chart.from_json(row.json.encode(), self._functions)
+            chart = Chart.from_json(row.json.encode(), self._functions.get(row.name, {}))
             self._by_digest[row.digest] = chart
         return chart

@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+from eventsourcing.persistence import PersistenceError
 from statewright.engine.alarm import Alarm
 from statewright.engine.clock import SECOND_NS, Clock
-from statewright.engine.errors import InvalidError, UnavailableError
+from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
 from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
 from statewright.engine.requests import EffectResult, as_json
 from statewright.engine.runtime import Runtime
@@ -30,6 +31,8 @@ BACKOFF_NS = SECOND_NS
 """The wait before the second attempt; it doubles with each further one."""
 BACKOFF_MAX_NS = 60 * SECOND_NS
 ATTEMPT_TIMEOUT_S = 300.0
+RECORDINGS_MAX = 6
+"""How often an attempt's end is tried to be recorded while the store can't be written, with the same waits between."""
 LEASE_NS = 600 * SECOND_NS
 """How long a claim holds: longer than an attempt may take."""
 
@@ -71,6 +74,11 @@ class Effects:
         """`handler` performs the effects of kind "perform" that are called `name`."""
         self._handlers[name] = handler
         self.alarm.ring()
+
+    @property
+    def handled(self) -> frozenset[str]:
+        """The names that have a handler."""
+        return frozenset(self._handlers)
 
     def register_kind(self, kind: str, performer: Handler) -> None:
         """`performer` performs every effect of `kind` ("emit", "call")."""
@@ -152,25 +160,42 @@ class Effects:
     async def _failed(self, row: EffectRow, error: BaseException) -> None:
         """Try again later, or end it as failed."""
         message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        if row.attempt < ATTEMPTS_MAX and not isinstance(error, PermanentError | InvalidError):
-            backoff = min(BACKOFF_NS << (row.attempt - 1), BACKOFF_MAX_NS)
+        if row.attempt < ATTEMPTS_MAX and not isinstance(error, PermanentError | InvalidError | TooLargeError):
             _LOG.warning("effect %s, attempt %d failed: %s", row.effect_id, row.attempt, message)
-            due_at = self._clock.now() + backoff
-            await self._runtime.on_writer(self._recorder.retry_effect, row.effect_id, row.lease_epoch, due_at, message)
+            due_at = self._clock.now() + _backoff_ns(row.attempt)
+            retry = (self._recorder.retry_effect, row.effect_id, row.lease_epoch, due_at, message)
+            await self._record(row, lambda: self._runtime.on_writer(*retry))
             return
         _LOG.error("effect %s failed for good after attempt %d: %s", row.effect_id, row.attempt, message)
         await self._deliver(row, EffectResult(row.instance_id, row.effect_id, row.name, error=message))
 
     async def _deliver(self, row: EffectRow, result: EffectResult) -> None:
-        try:
-            await self._runtime.submit(result, bounded=False)
-        except UnavailableError as error:
-            # It was performed but could not be recorded: at least once means that it is performed again.
-            _LOG.warning("the result of effect %s is not recorded: %s", row.effect_id, error)
+        await self._record(row, lambda: self._runtime.submit(result, bounded=False))
+
+    async def _record(self, row: EffectRow, recording: Callable[[], Awaitable[Any]]) -> None:
+        """Have an attempt's end recorded, again while the store can't be written: better than performing again. One
+        that can't be recorded at all is performed again when its lease has run out."""
+        for tried in range(1, RECORDINGS_MAX + 1):
+            try:
+                await recording()
+            except (UnavailableError, PersistenceError) as error:
+                _LOG.warning("attempt %d of effect %s can't be recorded now: %s", row.attempt, row.effect_id, error)
+                await self._clock.sleep_until(self._clock.now() + _backoff_ns(tried))
+            except StatewrightError as error:
+                _LOG.error("attempt %d of effect %s can't be recorded: %s", row.attempt, row.effect_id, error)
+                return
+            else:
+                return
+
+
+def _backoff_ns(attempt: int) -> int:
+    return min(BACKOFF_NS << (attempt - 1), BACKOFF_MAX_NS)
 
 
 async def _attempt(handler: Handler, call: EffectCall) -> Any:
     async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
         if inspect.iscoroutinefunction(handler):
             return await handler(call)
-        return await asyncio.to_thread(handler, call)
+        result = await asyncio.to_thread(handler, call)
+        # An object whose `__call__` is a coroutine looks like a plain function until it is called.
+        return await result if inspect.isawaitable(result) else result

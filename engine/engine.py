@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
+from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
 from statewright.engine.clock import Clock, SystemClock
 from statewright.engine.definitions import Definitions
 from statewright.engine.effects import Effects, Handler
@@ -49,7 +50,7 @@ class Engine:
     @classmethod
     def open(
         cls,
-        store: str,
+        store: str | Store,
         *,
         charts: Iterable[Chart] = (),
         clock: Clock | None = None,
@@ -57,7 +58,7 @@ class Engine:
         read_only: bool = False,
         run_due: bool = True,
     ) -> Self:
-        """An engine on the store behind the URL `store`; nothing is touched until it is entered.
+        """An engine on the store behind the URL `store` (or on a `Store`); nothing is touched until it is entered.
 
         charts: what can be started (stored definitions can be, too). nats: URL of a server on which to open the
         doors. read_only: only queries, beside a live owner. run_due=False: timers and effects are left to another
@@ -66,9 +67,17 @@ class Engine:
         return cls(store, tuple(charts), clock or SystemClock(), nats, read_only=read_only, run_due=run_due)
 
     def __init__(
-        self, url: str, charts: tuple[Chart, ...], clock: Clock, nats: str | None, *, read_only: bool, run_due: bool
+        self,
+        store: str | Store,
+        charts: tuple[Chart, ...],
+        clock: Clock,
+        nats: str | None,
+        *,
+        read_only: bool,
+        run_due: bool,
     ) -> None:
-        self._url = url
+        self._store_given = store
+        self._url = store if isinstance(store, str) else store.url
         self._charts = charts
         self._nats = nats
         self._read_only = read_only
@@ -84,9 +93,13 @@ class Engine:
         if self._opened:
             raise InvalidError("expected an engine that was not opened before; make another with Engine.open")
         self._opened = True
-        self.store: Store = open_store(self._url, read_only=self._read_only)
+        given = self._store_given
+        self.store: Store = open_store(given, read_only=self._read_only) if isinstance(given, str) else given
         try:
             await self._enter()
+        except PersistenceError as error:
+            await self.close()
+            raise UnavailableError(f"store {self._url} can't be used: {error}") from error
         except BaseException:
             await self.close()
             raise
@@ -128,7 +141,8 @@ class Engine:
             await runtime.close()
         if hasattr(self, "log"):
             self.log.close()
-        self.store.close()
+        if hasattr(self, "store"):
+            self.store.close()
 
     # Commands
 
@@ -232,16 +246,22 @@ class Engine:
 
     def handler(self, name: str) -> Callable[[H], H]:
         """Decorator: the function performs the effects that are called `name`."""
+        effects = self._performing
 
         def register(function: H) -> H:
-            self._effects.register(name, function)
+            effects.register(name, function)
             return function
 
         return register
 
     def performer(self, kind: str, function: Handler) -> None:
         """`function` performs every effect of `kind` ("emit", "call")."""
-        self._effects.register_kind(kind, function)
+        self._performing.register_kind(kind, function)
+
+    @property
+    def handled(self) -> frozenset[str]:
+        """The names of the effects that have a handler here."""
+        return self._performing.handled
 
     @property
     def charts(self) -> Mapping[str, Chart]:
@@ -253,8 +273,11 @@ class Engine:
         return self.log.instances
 
     async def park(self, row: ParkedRow) -> None:
-        """Keep a message that can't be understood or applied, with its reason."""
-        await self.on_writer(self.recorder.park, row)
+        """Keep a message that can't be understood or applied, with its reason. Raises `UnavailableError`."""
+        try:
+            await self.on_writer(self.recorder.park, row)
+        except PersistenceError as error:
+            raise UnavailableError(f"store {self._url} can't be written: {error}") from error
 
     async def attach(self, projection: Projection) -> None:
         """Feed every fact to `projection`, from its position on, for as long as the engine is open."""
@@ -267,14 +290,23 @@ class Engine:
         return await self._running.on_writer(function, *args)
 
     async def on_reader(self, function: Callable[..., T], *args: Any) -> T:
-        """Run synchronous reads off the event loop."""
-        return await self._running.on_reader(function, *args)
+        """Run synchronous reads off the event loop. Raises `UnavailableError` when the store can't be read."""
+        try:
+            return await self._running.on_reader(function, *args)
+        except (PersistenceError, MapperDeserialisationError) as error:
+            raise UnavailableError(f"store {self._url} can't be read: {error}") from error
 
     @property
     def _running(self) -> Runtime:
         if self._runtime is None:
             raise UnavailableError("the engine is not open: use `async with Engine.open(...) as engine`")
         return self._runtime
+
+    @property
+    def _performing(self) -> Effects:
+        if self._runtime is None:
+            raise UnavailableError("the engine is not open: register handlers inside `async with Engine.open(...)`")
+        return self._effects
 
     def _spawn(self, coroutine: Any) -> None:
         self._tasks.append(asyncio.create_task(coroutine))

@@ -74,8 +74,7 @@ class EffectResult(msgspec.Struct, frozen=True):
 
     @property
     def event_id(self) -> str:
-        """The id under which the result is recorded, once."""
-        return f"{self.effect_id}-result"
+        return result_id(self.effect_id)
 
 
 Request = ExternalEvent | StartRequest | ControlRequest | TimerDue | EffectResult
@@ -98,6 +97,11 @@ class Started(msgspec.Struct, frozen=True):
     sequence: int
     configuration: tuple[str, ...]
     status: Status
+
+
+def result_id(effect_id: str) -> str:
+    """The id of the event, from source `EFFECT_SOURCE`, that an effect's result is recorded as, once."""
+    return f"{effect_id}-result"
 
 
 def identity_of(request: Request) -> tuple[str, str] | None:

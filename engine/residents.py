@@ -26,7 +26,9 @@ class Resident:
 
     __slots__ = ("complete", "instance", "machine", "seen", "snapshot")
 
-    def __init__(self, instance: Instance, snapshot: Snapshot, machine: ChartMachine, seen: Seen, *, complete: bool) -> None:
+    def __init__(
+        self, instance: Instance, snapshot: Snapshot, machine: ChartMachine, seen: Seen, *, complete: bool
+    ) -> None:
         self.instance = instance
         self.snapshot = snapshot
         self.machine = machine

@@ -15,7 +15,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from eventsourcing.persistence import IntegrityError, MapperDeserialisationError, OperationalError, PersistenceError
+from eventsourcing.persistence import (
+    DataError,
+    IntegrityError,
+    MapperDeserialisationError,
+    PersistenceError,
+    ProgrammingError,
+)
 from statewright.engine.clock import Clock
 from statewright.engine.definitions import Definitions
 from statewright.engine.errors import AlreadyExistsError, BusyError, ConflictError, InvalidError, UnavailableError
@@ -34,6 +40,9 @@ CONFLICTS_MAX = 3
 """How often one request is decided anew because another writer was first."""
 SNAPSHOT_EVERY = 100
 """An instance is snapshotted when its sequence passes a multiple of this."""
+
+_OF_ONE_REQUEST = (IntegrityError, DataError, ProgrammingError)
+"""What a store raises for what a request has brought; its other errors are its own."""
 
 _LOG = logging.getLogger("statewright.engine")
 T = TypeVar("T")
@@ -229,7 +238,7 @@ class Runtime:
         """A commit failed. Read its instances anew and find out whose fault it was."""
         for instance_id in unit.drafts:
             self.residents.evict(instance_id)
-        if isinstance(error, OperationalError):
+        if isinstance(error, PersistenceError) and not isinstance(error, _OF_ONE_REQUEST):
             await self._refuse_writing(batch, error)
         elif len(batch) > 1:
             middle = len(batch) // 2

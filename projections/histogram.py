@@ -29,9 +29,12 @@ class Histogram(msgspec.Struct, omit_defaults=True):
 
     def add(self, value: int) -> None:
         """Count one duration. A negative one (the clock was set back meanwhile) counts as zero."""
-        value = max(value, 0)
-        self.min = min(self.min, value) if self.count else value
-        self.max = max(self.max, value)
+        if value < 0:
+            value = 0
+        if value < self.min or not self.count:
+            self.min = value
+        if value > self.max:
+            self.max = value
         self.count += 1
         self.sum += value
         bucket = bucket_of(value)

@@ -13,8 +13,7 @@ What is counted:
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -169,37 +168,30 @@ def _note(figures: Figures, run: Run, fact: Fact) -> None:
 
 
 def _move(figures: Figures, run: Run, fact: Macrostep) -> None:
-    """States left and entered. Within one macrostep a state may be entered several times, each stay but the last
-    of no time at all; how often it was entered and whether it is active afterwards tell all."""
-    entered = Counter(fact.entered)
-    active = set(fact.configuration)
-    for name in {**dict.fromkeys(fact.exited), **entered}:
+    """States left and entered. A state that was not open and is left was entered in this same macrostep, for no time
+    at all; of one that is entered more than once only the last stay goes on."""
+    for name in fact.exited:
         state = figures.state(name)
         since = run.open.pop(name, None)
-        stays = entered[name] + (since is not None)
-        over = stays - (name in active)
         if since is not None:
             state.now -= 1
-            if over > 0:
-                state.dwell.add(fact.time - since)
-                over -= 1
-                since = None
-        for _ in range(over):
-            state.dwell.add(0)
-        if name in active:
-            run.open[name] = fact.time if since is None else since
+        state.dwell.add(0 if since is None else fact.time - since)
+    for name in fact.entered:
+        state = figures.state(name)
+        state.entered += 1
+        if name in fact.configuration and name not in run.open:
             state.now += 1
-        state.entered += entered[name]
+            run.open[name] = fact.time
     if fact.status in ENDED:
-        _end(figures, run, fact.status, fact.time, entered=entered)
+        _end(figures, run, fact.status, fact.time, entered=fact.entered)
 
 
-def _end(figures: Figures, run: Run, status: Status, now: int, entered: Mapping[str, int] | None = None) -> None:
+def _end(figures: Figures, run: Run, status: Status, now: int, entered: Collection[str] = ()) -> None:
     """The run is over: all its states are left. Those `entered` in the same macrostep get no dwell."""
     for name, since in run.open.items():
         state = figures.state(name)
         state.now -= 1
-        if not (entered and name in entered):
+        if name not in entered:
             state.dwell.add(now - since)
     run.open = {}
     _set_status(figures, run, status)

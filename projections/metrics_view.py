@@ -7,18 +7,24 @@ rest of the log, folded in memory, without writing.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from statewright.engine.followers import PAGE
 from statewright.engine.log import LoggedFact
 from statewright.projections.metrics import Figures, Key, Metrics, Run
 
+REST_S = 0.2
 BATCH_MAX = 1_000
 """Facts folded between two transactions when catching up."""
 
 Following = Callable[[int, int], Sequence[LoggedFact]]
 """(position, limit) -> up to `limit` facts after `position`, in log order."""
+
+OnThread = Callable[..., Awaitable[Any]]
+"""(function, *args) -> what the function returns, run on a thread."""
 
 
 class MetricsSnapshot(Protocol):
@@ -56,8 +62,19 @@ class MetricsView(Protocol):
         ...
 
 
+class Batch(NamedTuple):
+    """What a batch of facts has changed, ready to be saved."""
+
+    after: int
+    position: int
+    figures: dict[Key, Figures]
+    runs: dict[str, Run]
+    whole: dict[Key, Figures]
+    """All figures after this batch, changed or not."""
+
+
 class MetricsFolder:
-    """Folds the log into a view, batch by batch. For one thread at a time, the one that may write."""
+    """Folds the log into a view, batch by batch, one after the other."""
 
     def __init__(self, view: MetricsView) -> None:
         self._view = view
@@ -71,46 +88,58 @@ class MetricsFolder:
             self._figures = stored.figures()
         return self._position
 
-    def fold(self, facts: Sequence[LoggedFact]) -> None:
-        """Fold `facts`; durable when it returns. Facts that were folded before are passed over."""
+    def fold(self, facts: Sequence[LoggedFact]) -> Batch | None:
+        """Fold `facts`; those that were folded before are passed over. What comes of it is to be saved next; if that
+        fails, the next fold begins with what is stored."""
         if self._figures is None:
             self.load()
-        figures = self._figures or {}
+        figures, self._figures = self._figures, None
         fresh = [entry for entry in facts if entry.position > self._position]
         if not fresh:
-            return
-        # Until the transaction has ended the figures in memory are ahead of the store: forget them if it fails.
-        self._figures = None
+            self._figures = figures
+            return None
         with self._view.snapshot() as stored:
             metrics = Metrics(figures, stored.runs({entry.fact.instance_id for entry in fresh}))
         touched = metrics.apply_all(entry.fact for entry in fresh)
-        self._view.save(
+        return Batch(
             after=self._position,
             position=fresh[-1].position,
             figures={key: metrics.figures[key] for key in touched.figures},
             runs={instance_id: metrics.runs[instance_id] for instance_id in touched.runs},
+            whole=metrics.figures,
         )
-        self._position = fresh[-1].position
-        self._figures = figures
+
+    def save(self, batch: Batch) -> None:
+        """Make the batch durable, on the writing thread. Raises what `MetricsView.save` raises."""
+        self._view.save(after=batch.after, position=batch.position, figures=batch.figures, runs=batch.runs)
+        self._position = batch.position
+        self._figures = batch.whole
 
 
 class MetricsProjection:
-    """Follows the log for the engine (`Engine.attach`). `on_writer` runs a function on the writing thread."""
+    """Follows the log for the engine (`Engine.attach`), which also lends its threads: `on_reader` and `on_writer` run a
+    function on a thread that reads, and on the one that writes."""
 
     name = "metrics"
 
-    def __init__(self, view: MetricsView, on_writer: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, view: MetricsView, on_reader: OnThread, on_writer: OnThread) -> None:
         self._folder = MetricsFolder(view)
+        self._on_reader = on_reader
         self._on_writer = on_writer
 
     async def position(self) -> int:
         """Where to follow from."""
-        position: int = await self._on_writer(self._folder.load)
+        position: int = await self._on_reader(self._folder.load)
         return position
 
     async def process(self, facts: Sequence[LoggedFact]) -> None:
-        """Fold `facts` and return when they are durable."""
-        await self._on_writer(self._folder.fold, facts)
+        """Fold `facts` and return when they are durable; then rest a while, if the end of the log is near: one
+        transaction in `REST_S` is enough, since readers fold the rest."""
+        batch = await self._on_reader(self._folder.fold, facts)
+        if batch is not None:
+            await self._on_writer(self._folder.save, batch)
+        if len(facts) < PAGE:
+            await asyncio.sleep(REST_S)
 
 
 def read_metrics(view: MetricsView, following: Following) -> dict[Key, Figures]:
@@ -132,7 +161,8 @@ def rebuild_metrics(view: MetricsView, following: Following) -> dict[Key, Figure
     folder = MetricsFolder(view)
     position = folder.load()
     while facts := following(position, BATCH_MAX):
-        folder.fold(facts)
+        if batch := folder.fold(facts):
+            folder.save(batch)
         position = facts[-1].position
     with view.snapshot() as stored:
         return stored.figures()

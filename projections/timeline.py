@@ -49,15 +49,16 @@ def timeline(facts: Iterable[Fact], instance: Instance | None = None) -> Iterato
 
 
 def history_json(entry: Entry) -> dict[str, Any]:
-    """A fact as one JSON object: `sequence`, `type`, `time` (ns UTC), `trigger` (null for a start or a lifecycle
-    request), `from` and `to` (active states before and after, in document order), `status` afterwards, then all
-    other fields of the fact that are not empty (`taken`, `guards`, `context` = what changed, `effects`, ...)."""
-    fields: dict[str, Any] = msgspec.to_builtins(entry.fact)
+    """A fact as one JSON object: `sequence`, `type`, `time` (ns UTC), `trigger` (all its fields; null for a start or a
+    lifecycle request), `from` and `to` (active states before and after, in document order), `status` afterwards,
+    then all other fields of the fact that are not empty (`taken`, `guards`, `context` = what changed, `effects`, ...).
+    """
+    fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(entry.fact))
     line = {
         "sequence": fields.pop("sequence"),
         "type": fields.pop("type"),
         "time": fields.pop("time"),
-        "trigger": fields.pop("trigger", None),
+        "trigger": _trigger_json(entry.trigger),
         "from": list(entry.before.configuration) if entry.before else [],
         "to": list(entry.after.configuration),
         "status": entry.after.status,
@@ -65,6 +66,12 @@ def history_json(entry: Entry) -> dict[str, Any]:
     if isinstance(entry.fact, InstanceStarted):
         # The first fact names what runs; later ones don't, a reader joins them by the instance.
         line |= {key: fields.pop(key) for key in ("definition", "version", "digest")}
-    for known in ("configuration", "status"):
+    for known in ("trigger", "configuration", "status"):
         fields.pop(known, None)
     return line | fields
+
+
+def _trigger_json(trigger: Trigger | None) -> dict[str, Any] | None:
+    if trigger is None:
+        return None
+    return {name: getattr(trigger, name) for name in Trigger.__struct_fields__}

@@ -1,7 +1,8 @@
 """Compiles actions, guards and values into functions of the running macrostep.
 
-A compiled action reads the macrostep's context and event and adds to its changes, queue, timers and effects; it raises
-`ActionError` where it fails. What can be made beforehand is (constant effects, timers), so that running it is one append.
+A compiled action reads the macrostep's context and event and adds to its changes, queue, timers and effects; it
+raises `ActionError` where it fails. What can be made beforehand is (constant effects, timers), so that running it
+is one append.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ Value = Callable[[Macrostep], Any]
 
 
 class ActionCompiler:
-    """Compiles the executable content of one chart; what is wrong goes to `faults`, and a harmless stand-in comes back."""
+    """Compiles the executable content of one chart; what is wrong goes to `faults`, and a harmless stand-in comes
+    back.
+    """
 
     def __init__(
         self,

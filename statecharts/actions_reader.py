@@ -1,7 +1,7 @@
 """Reads actions, guards and values from their written form; the base of the chart's reader.
 
-An action is a one-key mapping (`raise: reviewed`, `send: {event: remind, delay: 24h}`), a name alone (perform the handler of that
-name), or its canonical form with its kind as `type`.
+An action is a one-key mapping (`raise: reviewed`, `send: {event: remind, delay: 24h}`), a name alone (perform the
+handler of that name), or its canonical form with its kind as `type`.
 """
 
 from __future__ import annotations

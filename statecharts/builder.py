@@ -6,15 +6,15 @@
         initial="draft",
         states=[
             state("draft", on={"submit": to("open", guard="context.amount < 1000")}),
-            state("open", entry=["notify"], on={"approve": to("done", guard=may_approve)}, after={"24h": to(actions=["remind"])}),
+            state("open", on={"approve": to("done", guard=may_approve)}, after={"24h": to(actions=["remind"])}),
             final("done"),
         ],
     )
 
-Each function here returns a plain piece of the written form (see `reader`); `chart` reads the whole and compiles it. Where the form
-has `{function: name}` a Python function may stand; it is registered under its own name. Guards get `(context, event)` and return
-a bool; functions of `assign` return the fields to change; functions as data return JSON. The context they get is a
-read-only mapping with its fields as attributes too (`context.amount`).
+Each function here returns a plain piece of the written form (see `reader`); `chart` reads the whole and compiles
+it. Where the form has `{function: name}` a Python function may stand; it is registered under its own name. Guards
+get `(context, event)` and return a bool; functions of `assign` return the fields to change; functions as data
+return JSON. The context they get is a read-only mapping with its fields as attributes too (`context.amount`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def chart(
 ) -> Chart:
     """A chart. `context` is a msgspec Struct class or a mapping of fields to types, as in YAML.
 
-    `functions` are what `{"function": name}` refers to, beside the functions given in place. Raises ChartError with all faults.
+    `functions` are what `{"function": name}` refers to, beside the functions given in place. Raises ChartError with
+    all faults.
     """
     fields = struct_fields(context, name) if isinstance(context, type) else context
     tree = _given(
@@ -186,7 +187,9 @@ def if_(guard: GuardLike, then: Actions, else_: Actions | None = None) -> Tree:
 
 
 def struct_fields(struct: type[Any], chart_name: str) -> list[Tree]:
-    """The context declarations that a msgspec Struct class stands for. Raises ChartError for types that JSON does not have."""
+    """The context declarations that a msgspec Struct class stands for. Raises ChartError for types that JSON does
+    not have.
+    """
     if not issubclass(struct, msgspec.Struct):
         raise ChartError(
             [Fault(path="context", message=f"expected a msgspec Struct class, got {struct.__name__}")], chart_name

@@ -14,7 +14,7 @@ from statewright.statecharts.context import ContextType, FieldType, parse_type
 from statewright.statecharts.errors import ChartError, ContextError
 from statewright.statecharts.expressions import Expressions
 from statewright.statecharts.facts import Event, TimerSet
-from statewright.statecharts.machine import SEPARATOR, ChartMachine, ChartState, ChartTransition
+from statewright.statecharts.machine import ChartMachine, ChartState, ChartTransition
 from statewright.statecharts.places import Faults
 from statewright.statecharts.plans import EntrySet
 from statewright.statecharts.step import ActionError, Macrostep

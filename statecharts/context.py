@@ -61,8 +61,8 @@ class Context(dict[str, Any]):
 
 
 class FieldType(msgspec.Struct, frozen=True):
-    """A parsed type. `text` is its normal form, `python` what msgspec checks values against, `checked` what expressions are
-    checked against, `evaluated` what they are evaluated with: CEL has wrapper types for nullable
+    """A parsed type. `text` is its normal form, `python` what msgspec checks values against, `checked` what
+    expressions are checked against, `evaluated` what they are evaluated with: CEL has wrapper types for nullable
     scalars, but its Python binding accepts no None for them, so those are `dyn` at run time."""
 
     text: str

@@ -6,8 +6,8 @@ bytes, hence the same digest. Document order is the order of the lists; nothing 
 an object's keys except `Assign.values` and `data`, which keep theirs.
 
 Values: wherever a `Json` value is to be evaluated (`values`, `data`, `output`), a string is a CEL expression, a
-mapping or list is evaluated element by element, any other scalar is itself, and a mapping with the single key `function`
-calls the registered Python function of that name with `(context, event)`.
+mapping or list is evaluated element by element, any other scalar is itself, and a mapping with the single key
+`function` calls the registered Python function of that name with `(context, event)`.
 """
 
 from __future__ import annotations

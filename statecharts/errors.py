@@ -28,7 +28,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     severity: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
-        place = f"line {self.line}, {self.path}" if self.line is not None else self.path
+        line = f"line {self.line}" if self.line is not None else ""
+        place = ", ".join(part for part in (line, self.path) if part)
         return f"{place or 'chart'}: {self.message}"
 
 
@@ -39,7 +40,8 @@ class ChartError(StatewrightError):
         self.faults = tuple(faults)
         self.chart = chart
         count = len(self.faults)
-        head = f"chart {chart!r} has {count} fault{'s' if count != 1 else ''}" if chart else f"{count} faults"
+        counted = f"{count} fault{'s' if count != 1 else ''}"
+        head = f"chart {chart!r} has {counted}" if chart else counted
         super().__init__("; ".join([head, *map(str, self.faults)]))
 
 

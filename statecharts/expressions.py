@@ -146,7 +146,7 @@ class Expressions:
         try:
             compiled = compile_text(self._environments[False, False], text)
         except ExpressionError as error:
-            # `context` alone is declared only where it is used alone: beside it, `context.typo` would be a valid lookup.
+            # `context` itself is declared only where it is used as a whole: with it, `context.typo` type-checks.
             if not error.args[0].startswith("undeclared reference to 'context' "):
                 raise ExpressionError(self._explain(error.args[0])) from None
             whole = True

@@ -1,12 +1,12 @@
 """A chart compiled onto the classes of `transitions`: immutable, shared by all instances and threads.
 
-`ChartMachine`, `ChartState` and `ChartTransition` are a `HierarchicalMachine`, its `NestedState`s and `NestedTransition`s, so what reads
-those (markup, introspection) reads ours. They hold no model and run nothing: the step function is in
-`step.py`. `transitions` would import a callback that is named by a dotted path; here callbacks come from the
-chart's registry when it is compiled, and `resolve_callable` refuses anything else.
+`ChartMachine`, `ChartState` and `ChartTransition` are a `HierarchicalMachine`, its `NestedState`s and
+`NestedTransition`s, so what reads those (markup, introspection) reads ours. They hold no model and run nothing: the
+step function is in `step.py`. `transitions` would import a callback that is named by a dotted path; here callbacks
+come from the chart's registry when it is compiled, and `resolve_callable` refuses anything else.
 
-Ids are flat and unique in the chart, as in SCXML. A configuration is an int: bit i is the i-th state in document order, bit 0
-the root. Caches are capped and only ever hold what can be computed again.
+Ids are flat and unique in the chart, as in SCXML. A configuration is an int: bit i is the i-th state in document
+order, bit 0 the root. Caches are capped and only ever hold what can be computed again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ SEPARATOR = "/"
 
 
 class ChartState(NestedState):
-    """One state with its bit, its relatives as sets, and its compiled actions. Built by the compiler, then left alone."""
+    """One state with its bit, its relatives as sets, and its compiled actions. Built by the compiler, then left
+    alone.
+    """
 
     separator = SEPARATOR
 
@@ -65,7 +67,9 @@ class ChartState(NestedState):
         self.output: Callable[[Any], Json] | None = None
 
     def is_done(self, configuration: int) -> bool:
-        """Procedure isInFinalState. Finished regions are counted, not visited: each compound one holds one active child."""
+        """Procedure isInFinalState. Finished regions are counted, not visited: each compound one holds one active
+        child.
+        """
         if self.is_compound:
             return configuration & self.final_bits != 0
         if not self.is_parallel:
@@ -143,7 +147,9 @@ class Handlers:
 
 
 class ChartMachine(HierarchicalMachine):
-    """The compiled chart. `states` are the top-level states, `by_index` all of them in document order with the root first."""
+    """The compiled chart. `states` are the top-level states, `by_index` all of them in document order with the root
+    first.
+    """
 
     state_cls = ChartState
     transition_cls = ChartTransition
@@ -170,13 +176,15 @@ class ChartMachine(HierarchicalMachine):
     def start(self, context: Mapping[str, Json]) -> Step:
         """Enter the initial configuration. `Step.context` is the full context, defaults filled in.
 
-        Raises ContextError if `context` does not fit the declaration. If an initial action fails, `Step.reason` says so.
+        Raises ContextError if `context` does not fit the declaration. If an initial action fails, `Step.reason`
+        says so.
         """
         return stepping.start(self, self.context_type.start(context))
 
     def step(self, snapshot: Snapshot, event: Event) -> Step:
-        """The macrostep that `event` causes from `snapshot` (SCXML 3.13, Appendix D mainEventLoop). Pure; raises nothing
-        but for bugs in the machine: what goes wrong in the chart is in `Step.reason` or handled as `error.execution`."""
+        """The macrostep that `event` causes from `snapshot` (SCXML 3.13, Appendix D mainEventLoop). Pure; raises
+        nothing but for bugs in the machine: what goes wrong in the chart is in `Step.reason` or handled as
+        `error.execution`."""
         return stepping.step(self, snapshot, event)
 
     def restore(

@@ -3,8 +3,8 @@
 States are bits: the i-th state in document order is bit i, the root bit 0. A set of states is an int, so that
 "active descendants of the domain" is one `&`. Document order is ascending bits, exit order descending.
 
-A `Plan` is all that a microstep does to the configuration, with the blocks of actions to run on the way. It follows from
-the transition and the active states below its domain alone, so a transition keeps its plans (unless they also
+A `Plan` is all that a microstep does to the configuration, with the blocks of actions to run on the way. It follows
+from the transition and the active states below its domain alone, so a transition keeps its plans (unless they also
 depend on history); a chart with a thousand regions pays for the one that changes.
 """
 
@@ -39,8 +39,8 @@ class Plan:
         defaults: int = 0,
         history_defaults: Mapping[ChartState, ChartState] | None = None,
     ) -> None:
-        """`defaults`: entered by default, so their initial actions run; `history_defaults`: parent -> history state whose
-        default actions run."""
+        """`defaults`: entered by default, so their initial actions run; `history_defaults`: parent -> history state
+        whose default actions run."""
         self.leaves = leaves
         self.enters = enters
         self.exited = tuple(reversed(machine.ids(leaves)))
@@ -68,7 +68,9 @@ def _exits(machine: ChartMachine, leaves: int) -> Iterator[tuple[tuple[Block, ..
 def _entries(
     machine: ChartMachine, enters: int, defaults: int, history_defaults: Mapping[ChartState, ChartState]
 ) -> Iterator[tuple[tuple[Block, ...], int]]:
-    """Each state's onentry, then its initial's content, then a history default's, then done events (procedure enterStates)."""
+    """Each state's onentry, then its initial's content, then a history default's, then done events (procedure
+    enterStates).
+    """
     busy = enters & machine.with_entry | defaults & machine.with_initial_actions
     for state in history_defaults:
         busy |= state.bit & enters

@@ -1,10 +1,11 @@
 """Reads the written form of a chart (a plain tree, as YAML, JSON and the Python door give it) into a `Definition`.
 
-The written form is the canonical form plus short ways of saying things: `on`, `after` and `always` beside `transitions`, a
-target alone for a transition, states as a mapping, one-key actions. Every fault of shape is found in one
-reading; what a definition means (targets, types, expressions) is the compiler's business.
+The written form is the canonical form plus short ways of saying things: `on`, `after` and `always` beside
+`transitions`, a target alone for a transition, states as a mapping, one-key actions. Every fault of shape is found
+in one reading; what a definition means (targets, types, expressions) is the compiler's business.
 
-Python functions may stand in the tree where the form has `{function: name}`; they are registered under their `__name__`.
+Python functions may stand in the tree where the form has `{function: name}`; they are registered under their
+`__name__`.
 """
 
 from __future__ import annotations

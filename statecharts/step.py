@@ -1,11 +1,11 @@
 """The step function: one event, one macrostep (SCXML 1.0, Appendix D).
 
-Pure: same machine, snapshot and event, same Step; nothing is performed, nothing outside the `Macrostep` changes. The steps are the
-Recommendation's: transitions are selected for all regions before any moves, conflicts are resolved in document
-order, exit runs inside out, entry outside in, internal events go before anything external.
+Pure: same machine, snapshot and event, same Step; nothing is performed, nothing outside the `Macrostep` changes.
+The steps are the Recommendation's: transitions are selected for all regions before any moves, conflicts are
+resolved in document order, exit runs inside out, entry outside in, internal events go before anything external.
 
-Where it differs in order of work, not in outcome: selection starts from the active states that handle the event (a mask),
-not from every atomic state, so that what does not change costs nothing.
+Where it differs in order of work, not in outcome: selection starts from the active states that handle the event (a
+mask), not from every atomic state, so that what does not change costs nothing.
 
 Strict charts: a failing action raises `error.execution`, as in SCXML, but if no transition takes that up the whole
 macrostep is refused and nothing has changed; an engine that records approvals must not go on after half an action.
@@ -137,8 +137,8 @@ class Macrostep:
     # -- selection ---------------------------------------------------------------------------------------------
 
     def select(self, handlers: Handlers, states: int) -> tuple[Candidate, ...]:
-        """Procedures selectTransitions and removeConflictingTransitions: of `states`, the active ones that handle the event,
-        the transitions to take, in the order in which the atomic states select them."""
+        """Procedures selectTransitions and removeConflictingTransitions: of `states`, the active ones that handle
+        the event, the transitions to take, in the order in which the atomic states select them."""
         if not states:
             return ()
         single = handlers.by_bit.get(states)

@@ -1,4 +1,6 @@
-"""A chart's subscriptions to foreign subjects: how a message of a publisher that knows nothing of us becomes an event."""
+"""A chart's subscriptions to foreign subjects: how a message of a publisher that knows nothing of us becomes an
+event.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ _VARIABLES = {
 
 
 class Mapped(NamedTuple):
-    """What a message means: this event for this instance. `id` is "" if the subscription takes none from the message."""
+    """What a message means: this event for this instance. `id` is "" if the subscription takes none from the
+    message.
+    """
 
     instance_id: str
     event: str

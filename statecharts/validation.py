@@ -130,7 +130,7 @@ class _Validator:
                 self.faults.add(node, f"unknown {what} {target!r}{suggest(target, self.states)}", "target")
         for one, other in itertools.combinations(found, 2):
             if one is other or not self._orthogonal(one, other):
-                message = f"{what}s {one.id!r} and {other.id!r} cannot be active together: their nearest common state is not parallel"
+                message = f"{what}s {one.id!r} and {other.id!r} cannot be active together: no parallel state parts them"
                 self.faults.add(node, message, "target")
         return found
 

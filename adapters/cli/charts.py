@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from statewright.adapters.cli.options import DEFAULTS, Flag, Options, invalid, parse_object
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from statewright.statecharts.simulate import Line
 
 REFUSED = 1
 
@@ -20,18 +25,18 @@ def check(chart: str, /, *, options: Options = DEFAULTS) -> int:
         A .yaml or .json file, or module:attribute, or file.py:attribute.
     """
     from statewright.adapters.cli import output
-    from statewright.statecharts import load_chart
+    from statewright.adapters.cli.loading import load
     from statewright.statecharts.check import check as find_faults
     from statewright.statecharts.errors import ChartError
 
     try:
-        faults = find_faults(load_chart(chart))
+        faults = find_faults(load(chart))
     except ChartError as error:
         faults = list(error.faults)
     errors = sum(fault.severity == "error" for fault in faults)
     if options.json:
         for fault in faults:
-            output.print_json(fault_json(fault))
+            output.print_json(fault)
         return REFUSED if errors else 0
     console = output.console()
     for fault in faults:
@@ -49,7 +54,7 @@ def simulate(
     run: Annotated[bool, Flag] = False,
     context: str | None = None,
     options: Options = DEFAULTS,
-) -> None:
+) -> int:
     """Run a chart purely, on a virtual clock.
 
     Parameters
@@ -63,21 +68,58 @@ def simulate(
     context
         The data it begins with: a JSON object.
     """
-    from statewright.adapters.cli import output, people
+    from statewright.adapters.cli import output
     from statewright.adapters.cli.loading import load
-    from statewright.statecharts.simulate import Simulation
+    from statewright.statecharts.simulate import Simulation, SimulationError, parse_token
 
-    given = parse_object("--context", context)
-    loaded = load(chart)
-    outer = people.parents(loaded.to_json().decode())
-    console = None if options.json else output.console()
-    simulation = Simulation(loaded, given or {})
-    lines = chain([simulation.started], map(simulation.feed, tokens), (simulation.run() for _ in range(run)))
-    for line in lines:
-        if console is None:
-            output.print_json(line)
-        else:
-            console.print(people.simulated(line, outer))
+    parsed = [parse_token(token) for token in tokens]
+    simulation = Simulation(load(chart), parse_object("--context", context))
+    steps: list[Callable[[], Line]] = [
+        simulation.begin,
+        *(partial(simulation.feed, token) for token in parsed),
+        *[simulation.run] * run,
+    ]
+    show: Callable[[Line, str], None] = _show_json if options.json else _Shown(output.console())
+    try:
+        for step in steps:
+            show(step(), simulation.reason)
+    except SimulationError as error:
+        print(f"statewright: {output.clean(str(error))}", file=sys.stderr)
+        return REFUSED
+    return 0
+
+
+def _show_json(line: Line, reason: str) -> None:
+    from statewright.adapters.cli import output
+
+    output.print_json(line)
+
+
+class _Shown:
+    """Prints lines of a simulation for people: what happened, where it led, what it changed."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._context: Mapping[str, Any] | None = None
+
+    def __call__(self, line: Line, reason: str) -> None:
+        from statewright.adapters.cli import output
+
+        what = "start" if self._context is None else line.token or "run"
+        before = self._context or {}
+        leaves = ", ".join(map(output.clean, line.leaves))
+        ended = f" ({line.status})" if line.status != "active" else ""
+        self._console.print(f"{output.clean(what):<24} {leaves}{ended}", soft_wrap=True)
+        details = [f"refused: {output.clean(reason)}"] if reason else []
+        details += [
+            f"{output.clean(key)} = {output.value(item)}"
+            for key, item in line.context.items()
+            if key not in before or before[key] != item
+        ]
+        details += [f"effect {effect.kind} {output.clean(effect.name)}" for effect in line.effects]
+        for detail in details:
+            self._console.print(f"{'':<26} {detail}", soft_wrap=True)
+        self._context = line.context
 
 
 def render(
@@ -106,4 +148,4 @@ def render(
         return
     from statewright.statecharts.mermaid import mermaid
 
-    print(mermaid(loaded))
+    print(mermaid(loaded), end="")

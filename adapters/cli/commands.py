@@ -140,7 +140,7 @@ async def _control(
     from statewright.adapters.cli import wiring
 
     async with wiring.commanding(options) as commands:
-        outcome = await getattr(commands, action)(instance, reason=reason, actor=actor)
+        outcome = await commands.control(instance, action, reason=reason, actor=actor)
     return _print_outcome(outcome, options)
 
 

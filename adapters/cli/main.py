@@ -24,13 +24,13 @@ _COMMANDS = (
     ("serve", "serve:serve", "Run the engine: NATS doors, timers, effects, projections."),
     ("start", "commands:start", "Start an instance of a definition."),
     ("send", "commands:send", "Send an event to an instance."),
-    ("pause", "commands:pause", "Defer an instance's events and timers."),
-    ("resume", "commands:resume", "Go on with a paused instance."),
-    ("cancel", "commands:cancel", "End an instance from outside."),
     ("status", "queries:status", "Show where an instance is."),
     ("list", "queries:list_", "List instances."),
     ("history", "queries:history", "Show every recorded fact of an instance."),
     ("replay", "queries:replay", "Show an instance as of then, and how it got there."),
+    ("pause", "commands:pause", "Defer an instance's events and timers."),
+    ("resume", "commands:resume", "Go on with a paused instance."),
+    ("cancel", "commands:cancel", "End an instance from outside."),
     ("metrics", "queries:metrics", "Counts and durations by definition and state."),
 )
 _EPILOGUE = "Every command takes --store URL, --nats URL and --json, before or after its name."

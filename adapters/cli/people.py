@@ -97,7 +97,7 @@ def list_table(rows: Iterable[tuple[dict[str, Any], Collection[str]]], *, now: i
 
 def history_table(entries: Iterable[Entry], outer: Collection[str], *, now: int) -> Table:
     """Facts, one a row: when, what happened, where it led."""
-    table = Table("#", "when", "what", "by", "to", box=None, header_style="bold")
+    table = Table("#", "when", "what", "by", "result", box=None, header_style="bold")
     table.columns[0].justify = "right"
     for entry in entries:
         fact = entry.fact
@@ -106,7 +106,7 @@ def history_table(entries: Iterable[Entry], outer: Collection[str], *, now: int)
             relative(fact.time, now),
             what(fact),
             clean(_actor(fact)),
-            _to(entry, outer),
+            _to(entry, outer) or clean(getattr(fact, "reason", "") or getattr(fact, "error", "")),
         )
     return table
 
@@ -152,7 +152,8 @@ def details(entry: Entry) -> Iterable[str]:
     for verdict in getattr(fact, "guards", ()):
         yield _guard(verdict)
     for key, (old, new) in entry.changes.items():
-        yield f"context {clean(key)}: {value(old)} → {value(new)}"
+        was = f": {value(old)} →" if entry.before is not None else " ="
+        yield f"context {clean(key)}{was} {value(new)}"
     if isinstance(fact, Macrostep):
         for raised in fact.raised:
             yield f"raised {clean(raised)}"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from statewright.adapters.cli.options import DEFAULTS, LIMIT_MAX, Flag, Options, check_range, invalid, parse_time
 
 

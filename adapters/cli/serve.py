@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
-
-from cyclopts import Parameter
 
 from statewright.adapters.cli.options import DEFAULTS, Flag, Options
 
@@ -63,15 +62,10 @@ async def _serve(options: Options, charts: list[str], handlers: list[str]) -> No
         else:
             names = ", ".join(served.definitions) or "no definitions yet"
             print(f"serving {names} from {served.store} on {served.nats} (pid {served.pid})")
-        _flush()
+            if served.unhandled:
+                print(f"no handler for {', '.join(served.unhandled)}: such effects wait in the store", file=sys.stderr)
+        sys.stdout.flush()  # Whoever waits for this line gets it now, through a pipe, too.
         await stop.wait()
-
-
-def _flush() -> None:
-    """Whoever waits for the line to start its work must get it now, through a pipe, too."""
-    import sys
-
-    sys.stdout.flush()
 
 
 def demo(*, options: Options = DEFAULTS) -> int:

@@ -2,25 +2,183 @@
 
 Reading commands open the store read-only, beside whoever owns it. Writing commands go to the owner over NATS; where
 there is none they own the store for as long as the command takes, record, and leave what is due to the next owner.
+The bus is imported by who needs it: a command that reads is to be quick.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+import msgspec
+from statewright.adapters.cli.loading import load, load_handlers
 from statewright.adapters.cli.options import Options
-from statewright.adapters.nats.client import Client
-from statewright.adapters.nats.endpoint import find_endpoint
+from statewright.adapters.cli.people import parents
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.adapters.sqlite.views import SQLiteMetricsView
-from statewright.engine.engine import Engine
-from statewright.engine.errors import InvalidError
-from statewright.engine.requests import Outcome, Started
+from statewright.engine import Engine, Outcome, Started
+from statewright.engine.errors import UnavailableError
 from statewright.engine.stores import open_store
-from statewright.projections.metrics_view import MetricsProjection, MetricsView
-from statewright.statecharts import Chart, load_chart
+from statewright.projections.metrics import Figures, Key
+from statewright.projections.metrics_view import MetricsProjection, MetricsView, read_metrics, rebuild_metrics
+
+if TYPE_CHECKING:
+    from statewright.adapters.nats.client import Client as Client
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run the program of a server: on uvloop if it is installed (the extra `fast`)."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+        return
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+@asynccontextmanager
+async def reading(options: Options) -> AsyncIterator[Engine]:
+    """An engine that only reads."""
+    async with Engine.open(options.store, read_only=True) as engine:
+        yield engine
+
+
+class Commands(Protocol):
+    """What a writing command needs, whoever carries it out."""
+
+    async def start(
+        self,
+        definition: str,
+        context: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 (the contract's name)
+        version: str | None = None,
+        actor: str = "",
+    ) -> Started: ...
+
+    async def send(
+        self,
+        instance_id: str,
+        name: str,
+        data: Any = None,
+        *,
+        event_id: str | None = None,
+        source: str = "",
+        actor: str = "",
+    ) -> Outcome: ...
+
+    async def control(
+        self, instance_id: str, action: Literal["pause", "resume", "cancel"], *, reason: str = "", actor: str = ""
+    ) -> Outcome: ...
+
+
+class _Owner:
+    """This process carries out the command on its own engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.start = engine.start
+        self.send = engine.send
+        self._engine = engine
+
+    async def control(
+        self, instance_id: str, action: Literal["pause", "resume", "cancel"], *, reason: str = "", actor: str = ""
+    ) -> Outcome:
+        outcome: Outcome = await getattr(self._engine, action)(instance_id, reason=reason, actor=actor)
+        return outcome
+
+
+@asynccontextmanager
+async def commanding(options: Options, charts: Iterable[str] = ()) -> AsyncIterator[Commands]:
+    """Whoever owns the store, or this process. `charts` are registered only in the second case."""
+    where = options.nats or _owner_of(options.store)
+    if where is not None:
+        from statewright.adapters.nats.client import Client
+
+        async with await Client.connect(where, name="statewright command") as client:
+            yield client
+        return
+    # Timers and effects are left alone: nobody here has the handlers, and the command is to end soon.
+    async with Engine.open(options.store, charts=[load(chart) for chart in charts], run_due=False) as engine:
+        yield _Owner(engine)
+
+
+@asynccontextmanager
+async def connected(options: Options) -> AsyncIterator[Client]:
+    """A client of whoever owns the store. Raises `UnavailableError` if nobody does."""
+    from statewright.adapters.nats.client import Client
+
+    where = options.nats or _owner_of(options.store)
+    if where is None:
+        raise UnavailableError(f"no engine serves {options.store}: start one with `statewright serve`")
+    async with await Client.connect(where, name="statewright client") as client:
+        yield client
+
+
+def _owner_of(url: str) -> Any:
+    from statewright.adapters.nats.endpoint import find_endpoint
+
+    store = open_store(url)
+    try:
+        return None if store.endpoint_path is None else find_endpoint(store.endpoint_path)
+    finally:
+        store.close()
+
+
+class Served(msgspec.Struct, frozen=True):
+    """What `serve` says when it is ready."""
+
+    store: str
+    nats: str
+    pid: int
+    definitions: list[str]
+    unhandled: list[str]
+    """Effects that some chart asks for and nobody here performs; they wait in the store."""
+
+
+@asynccontextmanager
+async def serving(options: Options, charts: Iterable[str], handlers: Iterable[str]) -> AsyncIterator[Served]:
+    """The whole system: engine, handlers, metrics, doors; on the way out it is drained and stopped."""
+    from statewright.adapters.nats.doors import open_doors
+
+    registrations = [load_handlers(source) for source in handlers]
+    async with Engine.open(options.store, charts=[load(chart) for chart in charts]) as engine:
+        for register in registrations:
+            register(engine)
+        await engine.attach(MetricsProjection(metrics_view(engine), engine.on_reader, engine.on_writer))
+        doors = await open_doors(engine, options.nats)
+        try:
+            yield _served(engine, options, doors.endpoint.url)
+        finally:
+            await doors.close()
+
+
+def _served(engine: Engine, options: Options, nats: str) -> Served:
+    wanted = {name for chart in engine.charts.values() for name in chart.handler_names}
+    unhandled = sorted(wanted - engine.handled)
+    return Served(options.store, nats, os.getpid(), sorted(engine.charts), unhandled)
+
+
+def metrics_view(engine: Engine) -> MetricsView:
+    """Where the engine's store keeps metrics: in the same database."""
+    return SQLiteMetricsView(cast(SQLiteInstanceRecorder, engine.recorder).datastore)
+
+
+async def current_metrics(options: Options) -> dict[Key, Figures]:
+    """The figures as of the last recorded fact."""
+    async with reading(options) as engine:
+        return await engine.on_reader(read_metrics, metrics_view(engine), engine.log.following)
+
+
+async def rebuilt_metrics(options: Options) -> dict[Key, Figures]:
+    """The figures computed again from the whole log, and stored."""
+    async with Engine.open(options.store, run_due=False) as engine:
+        return await engine.on_writer(rebuild_metrics, metrics_view(engine), engine.log.following)
+
+
+def outer_states(engine: Engine, definition: str, version: str) -> frozenset[str]:
+    """The states of a stored definition that contain others."""
+    row = engine.recorder.select_definition(definition, version)
+    return parents(row.json) if row is not None else frozenset()

@@ -40,19 +40,24 @@ class Connection:
         self.closing = False
         self.on_reconnected: list[Callable[[], Awaitable[None]]] = []
         self._complaints: set[str] = set()
+        self._last = ""
+        self._was_online = False
         self._outbox: deque[tuple[str, bytes]] = deque()
         self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
         self._poster: asyncio.Task[None] | None = None
 
     def post(self, subject: str, payload: bytes) -> None:
         """Publish soon, in the order of the calls; lost if the connection is gone for good (as any reply may be)."""
         self._outbox.append((subject, payload))
-        self._filled.set()
+        if not self._filled.is_set():
+            self._filled.set()
+            self._emptied.clear()
 
     async def flushed(self) -> None:
         """Wait until what was posted has reached the server. Raises `nats.errors.Error` if it can't."""
-        while self._outbox:
-            await asyncio.sleep(0)
+        await self._emptied.wait()
         await self.nc.flush(timeout=1)
 
     def move(self, endpoint: Endpoint) -> None:
@@ -77,11 +82,6 @@ class Connection:
 
     async def open(self, timeout_s: float) -> None:
         """Raises `UnavailableError`. Used by `connect`."""
-        last: list[str] = []
-
-        async def note(error: Exception) -> None:
-            last[:] = [_said(error)]
-
         connecting = self.nc.connect(
             self.endpoint.url,
             name=self.name,
@@ -93,7 +93,7 @@ class Connection:
             max_reconnect_attempts=-1,
             ping_interval=PING_INTERVAL_S,
             pending_size=PENDING_BYTES_MAX,
-            error_cb=note,
+            error_cb=self._complained,
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
         )
@@ -102,18 +102,18 @@ class Connection:
                 await connecting
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await self._abandon()
-            reason = last[0] if last else _said(error)
             raise UnavailableError(
-                f"no nats-server answers at {self.endpoint.url} within {timeout_s:g} s: {reason}"
+                f"no nats-server answers at {self.endpoint.url} within {timeout_s:g} s: {self._last or _said(error)}"
             ) from None
         except BaseException:
             await self._abandon()
             raise
-        self.nc._error_cb = self._complained
+        self._was_online = True
         self.online.set()
         self._poster = asyncio.create_task(self._post_all(), name="nats outbox")
 
     async def _abandon(self) -> None:
+        self.closing = True
         with suppress(Exception):
             await self.nc.close()
 
@@ -131,13 +131,14 @@ class Connection:
                 except Exception as error:
                     await self._complained(error)
             self._filled.clear()
+            self._emptied.set()
             await self._filled.wait()
 
     async def _complained(self, error: Exception) -> None:
-        said = _said(error)
-        first = said not in self._complaints
+        self._last = said = _said(error)
+        news = said not in self._complaints and self._was_online and not self.closing
         self._complaints.add(said)
-        _LOG.log(logging.WARNING if first and not self.closing else logging.DEBUG, "%s: %s", self.endpoint.url, said)
+        _LOG.log(logging.WARNING if news else logging.DEBUG, "%s: %s", self.endpoint.url, said)
 
     async def _disconnected(self) -> None:
         self.online.clear()

@@ -5,8 +5,8 @@ An event is a CloudEvents 1.0 message, recognised in this order:
 - binary: `ce-*` headers (`ce-id` and `ce-type` needed; `ce-source`, `ce-time`, `ce-actor`), the payload is the data;
 - without any of these, a payload that is an object with `specversion` is taken as structured.
 `type` is the event's name; a missing `source` is "". Header names are compared without case; their values are
-percent-decoded as in the HTTP binding (3.1.3.2). Every fault is an `InvalidError` (or `TooLargeError`) that says what was expected,
-what came, and where. `actor` is an extension attribute: who did it.
+percent-decoded as in the HTTP binding (3.1.3.2). `actor` is an extension attribute: who did it. Every fault is an
+`InvalidError` (or `TooLargeError`) that says what was expected, what came, and where.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def decode_event(instance_id: str, headers: Headers | None, payload: bytes) -> E
 
 def decode_start(definition: str, instance_id: str | None, headers: Headers | None, payload: bytes) -> StartRequest:
     """The start in a message for `definition`: `{"id"?, "context"?, "version"?, "actor"?}`, or the same as the data of
-    a CloudEvent (whose actor is then taken if the data has none). No payload means all defaults. `instance_id` is used when
+    a CloudEvent (whose actor counts if the data has none). No payload means all defaults. `instance_id` is used when
     the message names none. Raises `InvalidError`, `TooLargeError`."""
     check_id("a definition name", definition)
     _check_size(payload)

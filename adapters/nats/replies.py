@@ -7,7 +7,7 @@ about what was recorded, and sending again (with the same id) is right.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from statewright.engine.errors import (
@@ -40,7 +40,7 @@ _ERRORS: dict[str, type[StatewrightError]] = {
     )
 }
 
-A = TypeVar("A", Outcome, Started, dict[str, Any])
+A = TypeVar("A")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -54,11 +54,12 @@ class _ErrorReply(msgspec.Struct):
 
 
 class _Probe(msgspec.Struct):
-    error: msgspec.Raw | None = None
+    """Tells an error from an answer. (A status row has an `error` of its own: a text.)"""
+
+    error: _Error | str | None = None
 
 
 _decode_probe = msgspec.json.Decoder(_Probe).decode
-_decode_error = msgspec.json.Decoder(_ErrorReply).decode
 
 
 def encode_answer(answer: Outcome | Started) -> bytes:
@@ -83,13 +84,9 @@ def code_of(error: BaseException) -> str:
 def decode_answer(payload: bytes, kind: type[A]) -> A:
     """The answer in a reply. Raises the error that it carries, `UnavailableError` if it is no reply of an engine."""
     try:
-        if kind is not dict and _decode_probe(payload).error is None:
+        failed = _decode_probe(payload).error
+        if not isinstance(failed, _Error):
             return msgspec.json.decode(payload, type=kind)
-        # A status row has an `error` of its own (text); a reply with an error has nothing else.
-        body = msgspec.json.decode(payload)
-        if kind is dict and not (set(body) == {"error"} and isinstance(body["error"], dict)):
-            return msgspec.convert(body, kind)
-        failed = _decode_error(payload).error
-    except (msgspec.DecodeError, TypeError) as error:
+    except msgspec.DecodeError as error:
         raise UnavailableError(f"expected the reply of an engine, got {payload[:100]!r}: {error}") from error
     raise _ERRORS.get(failed.code, UnavailableError)(failed.message)

@@ -106,12 +106,12 @@ class EmbeddedServer:
         self.on_moved: Callable[[Endpoint], None] = lambda _: None
 
     @classmethod
-    async def start(cls, directory: str | Path) -> EmbeddedServer:
+    async def start(cls, directory: str | Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> EmbeddedServer:
         """Start the server that keeps its files in `directory`; returns when it answers (some 50 ms).
         Raises `UnavailableError` (no binary, the directory is in use or can't be written, it doesn't come up)."""
         server = cls(Path(directory))
         try:
-            await server._prepare()
+            await server._prepare(lock_timeout_s)
             await server._launch()
         except OSError as error:
             await server.stop()
@@ -143,10 +143,10 @@ class EmbeddedServer:
         if lock >= 0:
             os.close(lock)
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, lock_timeout_s: float) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
+        deadline = asyncio.get_running_loop().time() + lock_timeout_s
         while not _locked(self._lock):
             if asyncio.get_running_loop().time() > deadline:
                 holder = os.pread(self._lock, 32, 0).decode(errors="replace") or "unknown"

@@ -1,7 +1,7 @@
 """What the chart asks the outside world to do, and `register`, which tells an engine who does it.
 
-An effect is performed at least once: after a crash a handler may be called again with the same `effect_id`. So each of these
-writes a file whose name follows from the call, or chooses by a rule that gives the same answer every time.
+An effect is performed at least once: after a crash a handler may be called again with the same `effect_id`. So each
+of these writes a file whose name follows from the call, or chooses by a rule that gives the same answer every time.
 
     statewright serve --chart chart.yaml --handlers handlers.py:register
 """

@@ -26,8 +26,11 @@ async def main(folder: Path) -> None:
 
 async def reached(engine: Engine, document: str, state: str) -> None:
     """Wait for what happens by itself: a handler's result arrives as an event of its own."""
-    while f'"{state}"' not in (await engine.status(document)).configuration:
+    for _ in range(1_000):
+        if f'"{state}"' in (await engine.status(document)).configuration:
+            return
         await asyncio.sleep(0.01)
+    raise TimeoutError(f"expected document '{document}' to reach '{state}'")
 
 
 if __name__ == "__main__":

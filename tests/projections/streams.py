@@ -23,6 +23,12 @@ STATES = ("draft", "review", "first", "second", "approved")
 ENDS: dict[str, Any] = {"cancel": InstanceCancelled, "fail": InstanceFailed}
 
 
+def started(**more: Any) -> InstanceStarted:
+    """The first fact of instance "a", or what `more` says."""
+    facts: dict[str, Any] = {"definition": "approval", "version": "1", "digest": "d", "entered": ("draft",)}
+    return InstanceStarted(**{"instance_id": "a", "sequence": 1, "time": 0, "configuration": ("draft",)} | facts | more)
+
+
 @st.composite
 def logs(draw: st.DrawFn) -> list[LoggedFact]:
     """A log of up to 60 facts of up to 5 instances of two versions; positions have gaps."""
@@ -59,7 +65,7 @@ def _after(fact: AnyFact, active: frozenset[str], status: str) -> tuple[frozense
 
 
 def _started(draw: st.DrawFn, instance_id: str, now: int) -> InstanceStarted:
-    entered, _, active = _walk(draw, frozenset())
+    entered, exited, active = _walk(draw, frozenset())
     return InstanceStarted(
         instance_id=instance_id,
         sequence=1,
@@ -68,6 +74,7 @@ def _started(draw: st.DrawFn, instance_id: str, now: int) -> InstanceStarted:
         version=draw(st.sampled_from("12")),
         digest="d",
         entered=entered,
+        exited=exited,
         configuration=tuple(sorted(active)),
         status=draw(st.sampled_from(["active", "active", "active", "completed"])),
     )

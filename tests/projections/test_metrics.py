@@ -23,15 +23,10 @@ from statewright.engine.log import LoggedFact
 from statewright.projections.histogram import RELATIVE_ERROR_MAX, Histogram, bucket_of
 from statewright.projections.metrics import Figures, Metrics, Run, merged, metrics_json
 
-from tests.projections.streams import logs
+from tests.projections.streams import logs, started
 
 property_test = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 MINUTE = 60 * 10**9
-
-
-def started(**more: Any) -> InstanceStarted:
-    facts: dict[str, Any] = {"definition": "approval", "version": "1", "digest": "d", "entered": ("draft",)}
-    return InstanceStarted(**{"instance_id": "a", "sequence": 1, "time": 0, "configuration": ("draft",)} | facts | more)
 
 
 def moved(sequence: int, time: int, left: str, to: str, status: Any = "active") -> TransitionTaken:

@@ -1,0 +1,113 @@
+"""The doors of an engine on NATS: opened together, closed in the order that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+from msgspec.structs import replace
+from statewright.adapters.nats.connection import CONNECT_TIMEOUT_S, Connection, connect
+from statewright.adapters.nats.endpoint import Endpoint, remove_endpoint, write_endpoint
+from statewright.adapters.nats.history import History
+from statewright.adapters.nats.inbound import Inbound
+from statewright.adapters.nats.performers import CALL_TIMEOUT_S, Performers
+from statewright.adapters.nats.requests import RequestDoors
+from statewright.adapters.nats.server import EmbeddedServer
+from statewright.engine.engine import Engine
+from statewright.engine.errors import InvalidError
+
+EMBEDDED = "embedded"
+"""Given in place of a URL: start a server of our own, beside the store."""
+
+_LOG = logging.getLogger("statewright.nats")
+
+
+class Doors:
+    """Open doors. `endpoint` says how the server is reached; `server` is the embedded one, if there is one."""
+
+    def __init__(self, engine: Engine, endpoint: Endpoint, server: EmbeddedServer | None) -> None:
+        self._engine = engine
+        self._path = engine.store.endpoint_path
+        self._connection: Connection | None = None
+        self._requests: RequestDoors | None = None
+        self._inbound: Inbound | None = None
+        self.endpoint = endpoint
+        self.server = server
+
+    async def open(self, connect_timeout_s: float, call_timeout_s: float) -> None:
+        """Used by `open_doors`."""
+        engine = self._engine
+        connection = await connect(self.endpoint, name="statewright engine", timeout_s=connect_timeout_s)
+        self._connection = connection
+        if self.server is not None:
+            self.server.on_moved = self._moved
+        performers = Performers(connection, engine.clock, call_timeout_s)
+        engine.performer("emit", performers.emit)
+        engine.performer("call", performers.call)
+        history = History(engine, connection)
+        await history.open()
+        await engine.attach(history)
+        self._inbound = Inbound(engine, connection)
+        await self._inbound.open()
+        self._requests = RequestDoors(engine, connection)
+        await self._requests.open()
+        await connection.nc.flush()  # Whoever reads the endpoint finds the doors open.
+        if self._path is not None:
+            write_endpoint(self._path, self.endpoint)
+
+    async def close(self) -> None:
+        """Take no more, answer and ack what was taken, close the connection, stop our server. Idempotent."""
+        if self._path is not None:
+            remove_endpoint(self._path, os.getpid())
+        inbound, self._inbound = self._inbound, None
+        requests, self._requests = self._requests, None
+        await asyncio.gather(*(door.close() for door in (requests, inbound) if door is not None))
+        if self._connection is not None:
+            await self._connection.close()
+        server, self.server = self.server, None
+        if server is not None:
+            await server.stop()
+
+    def _moved(self, endpoint: Endpoint) -> None:
+        """Our server came back on another port."""
+        self.endpoint = endpoint
+        if self._connection is not None:
+            self._connection.move(endpoint)
+        if self._path is not None:
+            write_endpoint(self._path, endpoint)
+
+
+async def open_doors(
+    engine: Engine,
+    url: str | None = None,
+    *,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    call_timeout_s: float = CALL_TIMEOUT_S,
+) -> Doors:
+    """Open all doors of `engine` on the nats-server at `url`; without one (or with "embedded") on a server of its own,
+    whose files are beside the store. Writes the endpoint file, so that other commands find this engine.
+
+    Raises `UnavailableError` (nobody answers, no server can be started), `InvalidError` (a bad URL).
+    """
+    server = None
+    if url is None or url == EMBEDDED:
+        server = await EmbeddedServer.start(_directory(engine))
+        endpoint = server.endpoint
+    else:
+        endpoint = replace(Endpoint.from_url(url), pid=os.getpid())
+    doors = Doors(engine, endpoint, server)
+    try:
+        await doors.open(connect_timeout_s, call_timeout_s)
+    except BaseException:
+        await doors.close()
+        raise
+    _LOG.info("doors are open on %s", endpoint.url)
+    return doors
+
+
+def _directory(engine: Engine) -> str:
+    path = engine.store.endpoint_path
+    if path is None:
+        raise InvalidError(f"expected a NATS URL: store {engine.store.url} has no place for a server's files")
+    return f"{path.removesuffix('.endpoint')}.nats"

@@ -1,0 +1,229 @@
+"""Events from those who don't wait for an answer: the JetStream door, and the foreign subjects of charts.
+
+Invariants: a message is acked only after what became of it is committed (duplicates and refusals are, too); one that
+can't be understood or applied is parked with its reason and never delivered again; one that came at a bad time
+(queue full, store unavailable) comes again, later each time, and is parked after `DELIVERIES_MAX`.
+
+A foreign subject that a JetStream stream captures is read through a durable consumer of that stream, from its
+creation on: at least once, also what is published while no engine runs. Any other is a core subscription in a queue
+group: at most once, as core NATS is; what is published while no engine listens is not seen by anyone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import msgspec
+import nats.errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as CoreSubscription
+from nats.js import JetStreamContext, api
+from statewright.adapters.nats.connection import Connection
+from statewright.adapters.nats.envelope import decode_event, decode_json
+from statewright.adapters.nats.pulls import NAK_WAIT_MAX_S, NAK_WAIT_S, UNSETTLED_MAX, Flow
+from statewright.adapters.nats.replies import RETRYABLE, code_of
+from statewright.adapters.nats.streams import EVENTS, OWN_PREFIX, ensure_consumer, ensure_stream, find_stream
+from statewright.engine.engine import Engine
+from statewright.engine.ids import check_id, new_id
+from statewright.engine.recorder import ParkedRow
+from statewright.engine.requests import ExternalEvent
+from statewright.statecharts.chart import Chart
+from statewright.statecharts.subscriptions import Subscription
+
+DELIVERIES_MAX = 100
+WAITING_MAX = 10_000
+"""How many messages of core subscriptions may wait to be tried again."""
+ACK_WAIT_S = 30.0
+CLOSE_TIMEOUT_S = 10.0
+EVENTS_CONSUMER = "statewright-engine"
+
+_LOG = logging.getLogger("statewright.nats")
+
+
+class Settled(Protocol):
+    """A message that wants to be settled (see `pulls.Delivery`)."""
+
+    message: Msg
+
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def identity(self) -> str: ...
+    def ack(self) -> None: ...
+    def term(self) -> None: ...
+    def nak(self) -> None: ...
+
+
+Read = Callable[[Settled], ExternalEvent]
+
+
+class Inbound:
+    """All of one engine's."""
+
+    def __init__(self, engine: Engine, connection: Connection) -> None:
+        self._engine = engine
+        self._connection = connection
+        self._js = connection.nc.jetstream(timeout=2)
+        self._flows: list[Flow] = []
+        self._core: list[CoreSubscription] = []
+        self._parking: set[asyncio.Task[None]] = set()
+        self._waiting = 0
+
+    async def open(self) -> None:
+        """Returns once all is subscribed. JetStream may be missing: the door then opens when it comes."""
+        await self._flow(EVENTS.name or "", EVENTS_CONSUMER, self._ensure_events, _read_event)
+        for chart in self._engine.charts.values():
+            for subscription in chart.subscriptions:
+                await self._follow(chart, subscription)
+
+    async def close(self) -> None:
+        for core in self._core:
+            try:
+                await core.unsubscribe()
+            except nats.errors.Error as error:
+                _LOG.debug("closing a subscription: %s", error)
+        await asyncio.gather(*(flow.close(CLOSE_TIMEOUT_S) for flow in self._flows))
+        await asyncio.gather(*self._parking, return_exceptions=True)
+
+    def deliver(self, read: Read, delivery: Settled) -> None:
+        """Take one message: read it, submit it, and settle it when its fate is known."""
+        try:
+            submitted = self._engine.submit(read(delivery))
+        except Exception as error:
+            self._failed(delivery, error)
+        else:
+            submitted.add_done_callback(partial(self._submitted, delivery))
+
+    def deliver_later(self, read: Read, delivery: CoreDelivery, delay_s: float) -> None:
+        """Used by `CoreDelivery`: nobody else will deliver it again."""
+        if self._waiting >= WAITING_MAX:
+            _LOG.error("a message on %s is lost: %d others wait already", delivery.message.subject, self._waiting)
+            return
+        self._waiting += 1
+        asyncio.get_running_loop().call_later(delay_s, self._deliver_again, read, delivery)
+
+    def _deliver_again(self, read: Read, delivery: CoreDelivery) -> None:
+        self._waiting -= 1
+        self.deliver(read, delivery)
+
+    def _submitted(self, delivery: Settled, submitted: asyncio.Future[Any]) -> None:
+        if submitted.cancelled():
+            delivery.nak()
+        elif (error := submitted.exception()) is None:
+            delivery.ack()
+        else:
+            self._failed(delivery, error)
+
+    def _failed(self, delivery: Settled, error: BaseException) -> None:
+        if code_of(error) in RETRYABLE and delivery.attempt < DELIVERIES_MAX:
+            _LOG.debug("a message on %s is tried again: %s", delivery.message.subject, error)
+            delivery.nak()
+            return
+        task = asyncio.get_running_loop().create_task(self._park(delivery, error))
+        self._parking.add(task)
+        task.add_done_callback(self._parking.discard)
+
+    async def _park(self, delivery: Settled, error: BaseException) -> None:
+        message = delivery.message
+        headers = msgspec.json.encode(message.headers or {}).decode()
+        row = ParkedRow(delivery.identity, self._engine.clock.now(), message.subject, str(error), headers, message.data)
+        try:
+            await self._engine.park(row)
+        except Exception as failure:
+            _LOG.warning("a message on %s can't be parked, it comes again: %s", message.subject, failure)
+            delivery.nak()
+        else:
+            _LOG.warning("a message on %s is parked as '%s': %s", message.subject, row.parked_id, error)
+            delivery.term()
+
+    async def _ensure_events(self) -> None:
+        await ensure_stream(self._js, EVENTS)
+        await ensure_consumer(self._js, EVENTS.name or "", _consumer(EVENTS_CONSUMER, "statewright.events.*"))
+
+    async def _flow(self, stream: str, consumer: str, ensure: Callable[[], Any], read: Read) -> None:
+        flow = Flow(self._connection, stream, consumer, ensure, partial(self.deliver, read))
+        await flow.open()
+        self._flows.append(flow)
+
+    async def _follow(self, chart: Chart, subscription: Subscription) -> None:
+        """Follow one foreign subject, durably if a stream captures it."""
+        read = partial(_read_foreign, self._engine, subscription)
+        name = f"statewright-{chart.name}-{blake2b(subscription.subject.encode(), digest_size=6).hexdigest()}"
+        try:
+            if (stream := await find_stream(self._js, subscription.subject)) is not None:
+                ensure = partial(_ensure_foreign, self._js, stream, name, subscription.subject)
+                await ensure()
+                await self._flow(stream, name, ensure, read)
+                _LOG.info("'%s' is followed through stream %s", subscription.subject, stream)
+                return
+        except (nats.errors.Error, TimeoutError) as error:
+            _LOG.info("'%s' is followed without JetStream: %s", subscription.subject, error)
+        await self._subscribe(subscription.subject, name, read)
+
+    async def _subscribe(self, subject: str, queue: str, read: Read) -> None:
+        async def on_message(message: Msg) -> None:
+            if not message.subject.startswith((OWN_PREFIX, "_INBOX.", "$")):  # A wildcard must not catch our own.
+                self.deliver(read, CoreDelivery(self, read, message, new_id(self._engine.clock.now())))
+
+        self._core.append(await self._connection.nc.subscribe(subject, queue=queue, cb=on_message))
+
+
+class CoreDelivery:
+    """A message of core NATS, which has no acks: a nak makes it come again from here."""
+
+    def __init__(self, inbound: Inbound, read: Read, message: Msg, identity: str) -> None:
+        self._inbound = inbound
+        self._read = read
+        self.message = message
+        self.identity = identity
+        self.attempt = 1
+
+    def ack(self) -> None: ...
+    def term(self) -> None: ...
+
+    def nak(self) -> None:
+        delay_s = min(NAK_WAIT_S * 2 ** min(self.attempt - 1, 20), NAK_WAIT_MAX_S)
+        self.attempt += 1
+        self._inbound.deliver_later(self._read, self, delay_s)
+
+
+def _read_event(delivery: Settled) -> ExternalEvent:
+    message = delivery.message
+    return decode_event(message.subject.removeprefix("statewright.events."), message.headers, message.data)
+
+
+def _read_foreign(engine: Engine, subscription: Subscription, delivery: Settled) -> ExternalEvent:
+    """Identity: the id that the subscription takes from the message, else its `ce-id` (with `ce-source`), else its
+    `Nats-Msg-Id`, else the delivery's own. The source is the subject, unless the message says."""
+    message = delivery.message
+    headers = message.headers or {}
+    data = decode_json(f"a message on '{message.subject}'", message.data)
+    mapped = subscription.map(message.subject, headers, data)
+    lowered = {name.lower(): value for name, value in headers.items()}
+    event_id = mapped.id or lowered.get("ce-id") or lowered.get("nats-msg-id") or delivery.identity
+    source = lowered.get("ce-source") or message.subject
+    return ExternalEvent(check_id("an instance id", mapped.instance_id), mapped.event, mapped.data, event_id, source)
+
+
+def _consumer(name: str, subject: str, policy: api.DeliverPolicy = api.DeliverPolicy.ALL) -> api.ConsumerConfig:
+    return api.ConsumerConfig(
+        durable_name=name,
+        deliver_policy=policy,
+        ack_policy=api.AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT_S,
+        max_ack_pending=2 * UNSETTLED_MAX,
+        filter_subject=subject,
+    )
+
+
+async def _ensure_foreign(js: JetStreamContext, stream: str, name: str, subject: str) -> None:
+    """From its creation on, as a core subscription would; only a work queue has to be read from its beginning."""
+    info = await js.stream_info(stream)
+    from_start = info.config.retention == api.RetentionPolicy.WORK_QUEUE
+    policy = api.DeliverPolicy.ALL if from_start else api.DeliverPolicy.NEW
+    await ensure_consumer(js, stream, _consumer(name, subject, policy))

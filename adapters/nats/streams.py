@@ -1,0 +1,69 @@
+"""Streams and consumers: made when they are missing, taken as they are when somebody else made them.
+
+Invariant: nothing that exists is changed: an administrator's settings (replicas, limits, placement) stand.
+"""
+
+from __future__ import annotations
+
+from nats.js import JetStreamContext, api
+from nats.js.errors import BadRequestError, NotFoundError
+from statewright.engine.errors import UnavailableError
+
+EVENTS = api.StreamConfig(
+    name="STATEWRIGHT_EVENTS",
+    description="Events on their way to Statewright instances; each is removed once it is recorded.",
+    subjects=["statewright.events.*"],
+    retention=api.RetentionPolicy.WORK_QUEUE,
+)
+HISTORY = api.StreamConfig(
+    name="STATEWRIGHT_HISTORY",
+    description="Every committed fact of every Statewright instance, in order.",
+    subjects=["statewright.history.*.*"],
+)
+OWN_PREFIX = "statewright."
+
+
+async def ensure_stream(js: JetStreamContext, config: api.StreamConfig) -> None:
+    """Make the stream unless there is one of this name that takes these subjects. Raises `UnavailableError` if the one
+    that exists takes others, and the driver's errors."""
+    try:
+        await js.add_stream(config)
+    except BadRequestError as error:
+        if error.err_code != 10058:  # Not "name already in use with a different configuration".
+            raise
+        taken = (await js.stream_info(config.name or "")).config.subjects or []
+        for subject in config.subjects or []:
+            if not any(covers(pattern, subject) for pattern in taken):
+                raise UnavailableError(
+                    f"expected stream {config.name} to take '{subject}', but it takes {', '.join(taken) or 'nothing'}"
+                ) from error
+
+
+async def ensure_consumer(js: JetStreamContext, stream: str, config: api.ConsumerConfig) -> None:
+    """Make the durable consumer unless it exists."""
+    try:
+        await js.consumer_info(stream, config.durable_name or "")
+    except NotFoundError:
+        await js.add_consumer(stream, config)
+
+
+async def find_stream(js: JetStreamContext, subject: str) -> str | None:
+    """The stream that takes everything published on `subject` (which may hold wildcards), if there is one."""
+    try:
+        name = await js.find_stream_name_by_subject(subject)
+        taken = (await js.stream_info(name)).config.subjects or []
+    except NotFoundError:
+        return None
+    return name if any(covers(pattern, subject) for pattern in taken) else None
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether every subject that matches `subject` matches `pattern` too (`*` is one word, a last `>` the rest)."""
+    wanted = subject.split(".")
+    words = pattern.split(".")
+    for index, word in enumerate(words):
+        if word == ">":
+            return len(wanted) > index
+        if index >= len(wanted) or wanted[index] == ">" or word not in ("*", wanted[index]):
+            return False
+    return len(wanted) == len(words)

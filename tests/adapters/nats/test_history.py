@@ -1,0 +1,112 @@
+"""History: every fact, in order, at least once, on the subject of its instance."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+import pytest
+from nats.aio.client import Client as NatsClient
+from statewright.engine import Engine
+from statewright.engine.events import AnyFact
+
+from tests.adapters.nats.support import LIGHT, eventually, raw, running_server, serving, store_in, url_of
+
+pytestmark = pytest.mark.integration
+
+
+async def published(nc: NatsClient) -> list[tuple[str, str, AnyFact]]:
+    """All that is in the stream: (subject, message id, fact)."""
+    js = nc.jetstream()
+    last = (await js.stream_info("STATEWRIGHT_HISTORY")).state.last_seq
+    messages = [await js.get_msg("STATEWRIGHT_HISTORY", seq) for seq in range(1, last + 1)]
+    return [
+        (str(m.subject), (m.headers or {})["Nats-Msg-Id"], msgspec.json.decode(m.data or b"", type=AnyFact))
+        for m in messages
+    ]
+
+
+async def has(nc: NatsClient, count: int) -> bool:
+    state = (await nc.jetstream().stream_info("STATEWRIGHT_HISTORY")).state
+    assert state.messages <= count
+    return state.messages == count
+
+
+async def test_every_fact_in_order(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (engine, client), raw(client.connection.endpoint) as nc:
+        live = await nc.subscribe("statewright.history.light.l-1")
+        for instance_id in ("l-1", "l-2"):
+            await client.start("light", {"limit": 3}, id=instance_id)
+            await client.send(instance_id, "toggle")
+            await client.send(instance_id, "never")
+        await eventually(lambda: has(nc, 6), "six facts")
+        found = await published(nc)
+        for instance_id in ("l-1", "l-2"):
+            mine = [entry for entry in found if entry[0] == f"statewright.history.light.{instance_id}"]
+            assert [fact for _, _, fact in mine] == list(await engine.history(instance_id))
+            assert [message_id for _, message_id, _ in mine] == [f"{instance_id}:{n}" for n in (1, 2, 3)]
+        seen = [msgspec.json.decode((await live.next_msg()).data)["sequence"] for _ in range(3)]
+        assert seen == [1, 2, 3], "a core subscriber sees the same"
+
+
+async def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Facts recorded while there was no bus come after those that were published, each once."""
+    async with running_server(tmp_path) as server, raw(server.endpoint) as nc:
+        async with serving(tmp_path, url_of(server.endpoint)) as (_, client):
+            await client.start("light", {"limit": 3}, id="l-1")
+            await eventually(lambda: has(nc, 1), "the start")
+        async with Engine.open(store_in(tmp_path), charts=[LIGHT]) as engine:
+            for _ in range(1_200):  # More than one page of the follower.
+                await engine.send("l-1", "toggle")
+        async with serving(tmp_path, url_of(server.endpoint)) as (engine, client):
+            await eventually(lambda: has(nc, 1_201), "all facts")
+            assert [fact.sequence for _, _, fact in await published(nc)] == list(range(1, 1_202))
+            await client.send("l-1", "toggle")
+            await eventually(lambda: has(nc, 1_202), "one more")
+
+
+async def test_a_new_server_gets_everything(tmp_path: Path) -> None:
+    async with running_server(tmp_path / "one") as server, raw(server.endpoint) as nc:
+        async with serving(tmp_path, url_of(server.endpoint)) as (_, client):
+            await client.start("light", {"limit": 3}, id="l-1")
+            await eventually(lambda: has(nc, 1), "the start")
+    async with running_server(tmp_path / "two") as server, raw(server.endpoint) as nc:
+        async with serving(tmp_path, url_of(server.endpoint)) as (_, client):
+            await client.send("l-1", "toggle")
+            await eventually(lambda: has(nc, 2), "both facts")
+
+
+async def test_no_death_of_the_server_loses_or_reorders(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (engine, client), raw(client.connection.endpoint) as nc:
+        await client.start("light", {"limit": 3}, id="l-1")
+        server = engine._doors.server
+
+        async def load() -> None:
+            for number in range(1_500):
+                await engine.send("l-1", "toggle", event_id=f"e-{number}")
+
+        loading = asyncio.create_task(load())
+        for at in (200, 700, 1_200):
+            await eventually(lambda at=at: _is_at(engine, at), f"sequence {at}")
+            pid = server.pid
+            os.kill(pid, signal.SIGKILL)
+            await eventually(lambda pid=pid: server.pid not in (0, pid), "another server")
+        await loading
+        await eventually(lambda: nc.is_connected, "the reconnection")
+        await eventually(lambda: _ends_at(nc, 1_501), "all facts")
+        sequences = [fact.sequence for _, _, fact in await published(nc)]
+        assert sequences == list(range(1, 1_502))
+
+
+async def _is_at(engine: Engine, sequence: int) -> bool:
+    return (await engine.status("l-1")).sequence >= sequence
+
+
+async def _ends_at(nc: NatsClient, count: int) -> bool:
+    try:
+        return (await nc.jetstream().stream_info("STATEWRIGHT_HISTORY")).state.messages >= count
+    except Exception:  # It may still be coming up.
+        return False

@@ -1,0 +1,95 @@
+"""What the engine's tests are built from: a store on disk, a clock that moves when told, and the engine open on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from statewright.engine import Engine, ManualClock
+from statewright.engine.events import AnyFact
+from statewright.engine.verify import verify_store
+from statewright.statecharts import Chart
+
+PATIENCE_S = 10.0
+"""How long a test waits for what must happen, before it fails."""
+
+
+class World:
+    """A store that outlives the engines opened on it. `async with world:` opens one, `restart` opens the next."""
+
+    def __init__(self, path: Path, *charts: Chart) -> None:
+        self.path = path
+        self.url = f"sqlite:///{path}"
+        self.charts: Iterable[Chart] = charts
+        self.clock = ManualClock()
+        self.handlers: dict[str, Callable[..., Any]] = {}
+        self.engine: Engine
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.engine.close()
+        if kind is None:
+            self.verify()
+
+    async def open(self, **options: Any) -> Engine:
+        self.engine = await Engine.open(self.url, charts=self.charts, clock=self.clock, **options).__aenter__()
+        for name, handler in self.handlers.items():
+            self.engine.handler(name)(handler)
+        return self.engine
+
+    async def restart(self, **options: Any) -> Engine:
+        """Close the engine and open another on what it left."""
+        await self.engine.close()
+        return await self.open(**options)
+
+    def verify(self) -> None:
+        """Every row is what the facts say."""
+        assert verify_store(self.url).differences == []
+
+    def forget(self, *instance_ids: str) -> None:
+        """Drop instances from memory, so that the next request reads them from the log."""
+        for instance_id in instance_ids:
+            self.engine._running.residents.evict(instance_id)
+
+    async def types(self, instance_id: str) -> list[str]:
+        """The types of the recorded facts, in order."""
+        return [type_of(fact) for fact in await self.engine.history(instance_id)]
+
+    async def last(self, instance_id: str) -> AnyFact:
+        return (await self.engine.history(instance_id))[-1]
+
+    async def until_recorded(self, instance_id: str, type_: str, count: int = 1) -> list[AnyFact]:
+        """Wait for `count` facts of a type; all of them that there are then."""
+        found: list[AnyFact] = []
+
+        async def recorded() -> bool:
+            found[:] = [fact for fact in await self.engine.history(instance_id) if type_of(fact) == type_]
+            return len(found) >= count
+
+        await until(recorded, f"{count} facts '{type_}' of '{instance_id}'")
+        return found
+
+
+def type_of(fact: AnyFact) -> str:
+    return str(fact.__struct_config__.tag)
+
+
+async def until(condition: Callable[[], Any], what: str) -> None:
+    """Wait until `condition()` (plain or a coroutine function) is true; fail when that takes too long."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                holds = condition()
+                if await holds if asyncio.iscoroutine(holds) else holds:
+                    return
+                await asyncio.sleep(0.001)
+    except TimeoutError:
+        raise AssertionError(f"waited {PATIENCE_S} s in vain for {what}") from None
