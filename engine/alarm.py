@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 from statewright.engine.clock import Clock
 
@@ -43,7 +42,7 @@ class Alarm:
         try:
             await asyncio.wait((rung, slept), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (rung, slept):
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            rung.cancel()
+            slept.cancel()
+            # Not awaited one by one: that would take a cancellation of ours, coming just now, for theirs.
+            await asyncio.wait((rung, slept))

@@ -12,7 +12,7 @@ from typing import Any
 
 from statewright.statecharts import definition as d
 from statewright.statecharts.context import require_json
-from statewright.statecharts.places import Faults, Path, Places
+from statewright.statecharts.places import Faults, Path
 
 KINDS: dict[str, type[d.Action]] = {
     kind.__name__.lower(): kind
@@ -41,9 +41,9 @@ _ONE_OF = {
 class ActionsReader:
     """Reading with faults: each method returns something usable and notes what was wrong."""
 
-    def __init__(self, places: Places, faults: Faults) -> None:
-        self.places = places
+    def __init__(self, faults: Faults) -> None:
         self.faults = faults
+        self.places = faults.places
         self.functions: dict[str, Callable[..., Any]] = {}
         self.state = ""
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from statewright.statecharts import definition as d
 from statewright.statecharts.compiler import compile_definition
-from statewright.statecharts.documents import DOCUMENT_BYTES_MAX, read_document
+from statewright.statecharts.documents import DEPTH_MESSAGE, DOCUMENT_BYTES_MAX, read_document
 from statewright.statecharts.errors import ChartError, ChartNotFound, Fault, StatewrightError
 from statewright.statecharts.machine import ChartMachine
 from statewright.statecharts.places import Faults, Places
@@ -33,12 +33,16 @@ class Chart:
     """
 
     def __init__(
-        self, definition: d.Definition, functions: Functions | None = None, places: Places | None = None
+        self, definition: d.Definition, functions: Functions | None = None, *, faults: Faults | None = None
     ) -> None:
-        """Validate and compile. Raises ChartError with all faults, a function that is not given among them."""
+        """Validate and compile. Raises ChartError with all faults, a function that is not given among them.
+
+        `faults` are those that a reader has found already, with the places that it has read from.
+        """
         self.definition = definition
-        self.places = places or Places.canonical(definition)
-        compiled = compile_definition(definition, functions or {}, Faults(self.places))
+        faults = faults if faults is not None else Faults(Places.canonical(definition))
+        self.places = faults.places
+        compiled = compile_definition(definition, functions or {}, faults)
         self.machine: Machine = compiled.machine
         self.functions: Functions = dict(compiled.functions)
         self.subscriptions: tuple[Subscription, ...] = compiled.subscriptions
@@ -48,31 +52,23 @@ class Chart:
         cls, tree: Any, functions: Functions | None = None, lines: Mapping[tuple[str | int, ...], int] | None = None
     ) -> Chart:
         """A chart from its written form as a plain tree (see `reader`). Raises ChartError with all faults."""
-        places = Places(lines)
-        faults = Faults(places)
-        definition, found = read_definition(tree, places, faults)
+        faults = Faults(Places(lines))
+        try:
+            definition, found = read_definition(tree, faults)
+        except RecursionError:
+            raise ChartError([Fault(path="", message=DEPTH_MESSAGE)]) from None
         if definition is None:
             raise ChartError(faults.sorted())
-        known = {**(functions or {}), **found}
-        if faults:
-            # Compile what there is all the same: the author gets every fault at once.
-            compile_definition(definition, known, faults)
-            raise ChartError(faults.sorted(), definition.name)
-        chart = cls.__new__(cls)
-        chart.definition, chart.places = definition, places
-        compiled = compile_definition(definition, known, faults)
-        chart.machine, chart.functions = compiled.machine, dict(compiled.functions)
-        chart.subscriptions = compiled.subscriptions
-        return chart
+        # Compiled even if the reader has found faults: the author gets all of them at once.
+        return cls(definition, {**(functions or {}), **found}, faults=faults)
 
     @classmethod
     def from_json(cls, data: bytes, functions: Functions | None = None) -> Chart:
         """The chart of a stored canonical JSON. Raises ChartError, also if a function it names is gone."""
         try:
-            definition = msgspec.json.decode(data, type=d.Definition)
+            return cls(msgspec.json.decode(data, type=d.Definition), functions)
         except (msgspec.DecodeError, RecursionError) as error:
             raise ChartError([Fault(path="", message=f"not a definition: {error}")]) from error
-        return cls(definition, functions)
 
     def to_json(self) -> bytes:
         """The canonical JSON of the definition."""

@@ -47,7 +47,7 @@ def compile_definition(
         raise ChartError(faults.sorted(), definition.name)
     context = _context_type(definition, faults)
     machine = ChartMachine(definition.name, context, strict=definition.expressions == "strict")
-    expressions = Expressions(context, machine.in_state)
+    expressions = Expressions(context, machine.in_state, machine.by_id if machine.strict else None)
     actions = ActionCompiler(context, expressions, functions, faults, strict=machine.strict)
     _Compiler(machine, actions, faults).compile(definition)
     subscriptions = tuple(compile_subscription(item, faults) for item in definition.subscribe)

@@ -17,6 +17,8 @@ from statewright.statecharts.definition import Declaration, Json
 from statewright.statecharts.errors import ContextError
 
 TYPE_DEPTH_MAX = 16
+JSON_DEPTH_MAX = 64
+"""How deep a value of a context or an effect may nest."""
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
 _Int = Annotated[int, msgspec.Meta(ge=INT_MIN, le=INT_MAX)]
@@ -167,7 +169,7 @@ class ContextType:
             python = Any
         try:
             checked = msgspec.convert(value, python)
-            return checked if type(checked) in _PLAIN else require_json(checked)
+            return checked if type(checked) in _SAFE else require_json(checked)
         except msgspec.ValidationError as error:
             where = str(error).partition(" - at ")[2].strip("`")[1:]
             text = self.fields[name].text
@@ -179,7 +181,8 @@ class ContextType:
             raise ContextError(f"field {name!r}: {error}") from None
 
 
-_PLAIN = frozenset((bool, int, str, type(None)))
+_SAFE = frozenset((bool, str, type(None)))
+_PLAIN = _SAFE | {int}
 
 
 def json_type(value: object) -> str:
@@ -189,19 +192,25 @@ def json_type(value: object) -> str:
     for kind, name in ((bool, "bool"), (int, "int"), (float, "double"), (str, "string"), (list, "list")):
         if isinstance(value, kind):
             shown = repr(value)
-            return f"{name} {shown if len(shown) <= 40 else shown[:37] + '...'}"
+            shown = shown if len(shown) <= 40 else shown[:37] + "..."
+            wide = " (more than 64 bits)" if name == "int" and not _fits(value) else ""
+            return f"{name} {shown}{wide}"
     return "map" if isinstance(value, Mapping) else type(value).__name__
+
+
+def _fits(value: Any) -> bool:
+    return INT_MIN <= int(value) <= INT_MAX
 
 
 def require_json(value: Json, depth: int = 0) -> Json:
     """`value` if it is JSON all through, containers copied. Raises ValueError that says what is not."""
     kind = type(value)
     if kind in _PLAIN:
-        if kind is int and not INT_MIN <= value <= INT_MAX:
+        if kind is int and not _fits(value):
             raise ValueError(f"expected an int of 64 bits, got {value}")
         return value
-    if depth > 64:
-        raise ValueError("expected JSON at most 64 deep, got something deeper")
+    if depth > JSON_DEPTH_MAX:
+        raise ValueError(f"expected JSON at most {JSON_DEPTH_MAX} deep, got something deeper")
     if kind is float:
         if value != value or value in (float("inf"), float("-inf")):
             raise ValueError(f"expected JSON, got {value}, which JSON cannot hold")

@@ -234,4 +234,20 @@ def _nested(actions: tuple[AnyAction, ...]) -> Iterator[AnyAction]:
 
 def to_json(definition: Definition) -> bytes:
     """The canonical JSON."""
-    return msgspec.json.encode(definition)
+    return msgspec.json.encode(_canonical(definition))
+
+
+def _canonical(value: Any) -> Any:
+    """The tree as builtins without what equals its default (msgspec's own omission asks for the very same object)."""
+    if isinstance(value, tuple):
+        return [_canonical(item) for item in value]
+    if not isinstance(value, Node):
+        return value
+    config = value.__struct_config__
+    canonical: dict[str, Any] = {config.tag_field: config.tag} if config.tag_field else {}
+    for field in msgspec.structs.fields(value):
+        item = getattr(value, field.name)
+        default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+        if item is not UNSET and not (type(item) is type(default) and item == default):
+            canonical[field.name] = _canonical(item)
+    return canonical

@@ -136,6 +136,9 @@ class _Builder:
         events = self._anchors.get(event.anchor)
         if events is None:
             _refuse(f"expected an alias of an earlier, finished anchor, got *{event.anchor}", line, path)
+        # Anchors around this one remember what the alias stands for, not the alias.
+        for recording in self._recording:
+            recording[-1] = events[0]
         self._playing.append(events[:0:-1])
         if not self._playing[-1]:
             self._playing.pop()

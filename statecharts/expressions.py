@@ -5,20 +5,22 @@ An expression sees `event.name`, `event.data`, each declared context field as `c
 own with a dotted name, so that an evaluation passes only the fields that the text mentions: that is a third of the
 cost of passing the whole context, and it lets the checker know every field's type.
 
-Nothing is written anywhere: an evaluation is a function of (context, event, configuration).
+Nothing is written anywhere: an evaluation is a function of (context, event, configuration). One thing CEL leaves open:
+a map has no order. Maps that come out are sorted, but a list that an expression makes from a map's keys
+(`context.votes.map(name, name)`) may come in any order.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_math, ext_strings
-from statewright.statecharts.context import ContextType, json_type
+from statewright.statecharts.context import JSON_DEPTH_MAX, ContextType, json_type
 from statewright.statecharts.definition import Json
 from statewright.statecharts.durations import format_duration
 from statewright.statecharts.errors import StatewrightError
@@ -28,6 +30,7 @@ EXPRESSION_CHARS_MAX = 10_000
 
 _PATHS = re.compile(r"[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*")
 _ERRORS = re.compile(r"ERROR: <input>:(\d+):(\d+): ([^\n]*)")
+_ASKED = re.compile(r"""\b(?:In|in_state)\s*\(\s*(["'])(.*?)\1\s*\)""")
 _ABSENT = re.compile(r"has\s*\(\s*context\s*\.\s*(\w+)\s*\)")
 
 InState = Callable[[str, int], bool]
@@ -118,7 +121,9 @@ _FAILURES = (cel.Type.ERROR, cel.Type.UNKNOWN)
 class Expressions:
     """Compiles the expressions of one chart against its declared context."""
 
-    def __init__(self, context: ContextType, in_state: InState) -> None:
+    def __init__(self, context: ContextType, in_state: InState, states: Collection[str] | None = None) -> None:
+        """`states`: the ids that `In()` may ask for by a literal; None leaves them unchecked."""
+        self._states = states
         fields = context.fields
         common = {"event.name": cel.Type.STRING, "event.data": cel.Type.DYN}
         checked = common | {f"context.{name}": field.checked for name, field in fields.items()}
@@ -141,6 +146,9 @@ class Expressions:
             raise ExpressionError(
                 f"has(context.{absent[1]}) is not needed: a declared field is always there; compare it with null"
             )
+        for _, state in _ASKED.findall(text):
+            if self._states is not None and state not in self._states:
+                raise ExpressionError(f"In() asks for the unknown state {state!r}")
         used = mentioned(text, self._names)
         whole = False
         try:
@@ -216,20 +224,22 @@ def assignable(static_type: str, declared: str) -> bool:
     return declared.startswith("map(") and static_type.startswith("map(dyn,")
 
 
-def to_json(value: Any) -> Json:
+def to_json(value: Any, depth: int = 0) -> Json:
     """A CEL value as JSON: durations as `90s`, timestamps as RFC 3339, keys of maps in sorted order.
 
     CEL keeps maps in no particular order; sorting them makes a step's outcome the same every time.
-    Raises ExpressionError for what JSON cannot hold (bytes, types).
+    Raises ExpressionError for what JSON cannot hold (bytes, types) and for what nests deeper than a context may.
     """
+    if depth > JSON_DEPTH_MAX:
+        raise ExpressionError(f"expected a value at most {JSON_DEPTH_MAX} deep, got something deeper")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list):
-        return [to_json(item) for item in value]
+        return [to_json(item, depth + 1) for item in value]
     if isinstance(value, dict):
         if bad := [key for key in value if not isinstance(key, str)]:
             raise ExpressionError(f"expected a map with string keys, got the key {bad[0]!r}")
-        return {key: to_json(value[key]) for key in sorted(value)}
+        return {key: to_json(value[key], depth + 1) for key in sorted(value)}
     if isinstance(value, timedelta):
         ns = (value.days * 86_400_000_000 + value.seconds * 1_000_000 + value.microseconds) * 1_000
         return format_duration(ns) if ns >= 0 else f"-{format_duration(-ns)}"

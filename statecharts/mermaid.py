@@ -22,12 +22,14 @@ _INDENT = "    "
 def mermaid(chart: Chart) -> str:
     """The diagram's source, one line a statement, ending in a newline."""
     drawing = _Drawing(chart)
-    return "\n".join(["stateDiagram-v2", *drawing.inside(chart.machine.root, 1)]) + "\n"
+    return "\n".join(["stateDiagram-v2", *drawing.inside(chart.machine.root, 1), *drawing.everywhere()]) + "\n"
 
 
 class _Drawing:
     def __init__(self, chart: Chart) -> None:
         machine = chart.machine
+        self.reactions: list[str] = []
+        """What the chart itself does in every state, without leaving it."""
         self.names = {state.id: self._name(state) for state in machine.by_index[1:]}
         self.root = machine.root
         self.arrows: dict[str, list[str]] = {}
@@ -55,6 +57,13 @@ class _Drawing:
         for arrow in self.arrows.get(state.id, ()):
             yield f"{indent}{arrow}"
 
+    def everywhere(self) -> Iterable[str]:
+        """A note on what happens in every state: an arrow from each to itself would hide the others."""
+        if self.reactions:
+            yield f"{_INDENT}note right of {self.names[self.root.children[0].id]}"
+            yield from (f"{_INDENT * 2}{line}" for line in ("in every state", *self.reactions))
+            yield f"{_INDENT}end note"
+
     def _state(self, state: ChartState, depth: int) -> Iterable[str]:
         indent, name = _INDENT * depth, self.names[state.id]
         if name != state.id:
@@ -71,11 +80,14 @@ class _Drawing:
     def _arrows_of(self, source: ChartState, transition: d.Transition, targets: Iterable[ChartState]) -> None:
         label = label_of(transition)
         targets = tuple(targets)
+        if source is self.root and not targets:
+            self.reactions.append(label)
+            return
         if source is self.root:
             # Mermaid has no arrow from the chart itself: show what every state can do as leaving each top-level state.
             for child in source.children:
                 if child.kind != "final":
-                    for target in targets or (child,):
+                    for target in targets:
                         self._arrow(child, target, label)
             return
         for target in targets or (source,):

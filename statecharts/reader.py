@@ -17,7 +17,8 @@ from typing import Any
 from msgspec import UNSET
 from statewright.statecharts import definition as d
 from statewright.statecharts.actions_reader import ActionsReader
-from statewright.statecharts.places import Faults, Path, Places
+from statewright.statecharts.context import parse_type
+from statewright.statecharts.places import Faults, Path
 
 ID_CHARS_MAX = 256
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
@@ -59,11 +60,12 @@ _SUBSCRIPTION_KEYS = {"subject", "event", "eventexpr", "instance", "data", "id"}
 _TYPES = ("atomic", "compound", "parallel", "final", "history")
 
 
-def read_definition(
-    tree: Any, places: Places, faults: Faults
-) -> tuple[d.Definition | None, dict[str, Callable[..., Any]]]:
-    """The definition (None if it cannot even be put together) and the functions that stood in the tree."""
-    reader = _Reader(places, faults)
+def read_definition(tree: Any, faults: Faults) -> tuple[d.Definition | None, dict[str, Callable[..., Any]]]:
+    """The definition (None if it cannot even be put together) and the functions that stood in the tree.
+
+    Its places go to `faults.places`, what is wrong to `faults`.
+    """
+    reader = _Reader(faults)
     chart = reader.chart(tree)
     return chart, reader.functions
 
@@ -131,12 +133,19 @@ class _Reader(ActionsReader):
             self.fault(path, f"expected a type such as int or a mapping with type and default, got {self.kind(tree)}")
             tree = {}
         self.known(tree, {"name", "type", "default", "description"}, path, f"field {name!r}")
-        declaration = d.Declaration(
-            name=name,
-            type=self.text(tree, "type", path) or "dyn",
-            default=tree.get("default", UNSET),
-            description=self.text(tree, "description", path),
-        )
+        text, default = self.text(tree, "type", path) or "dyn", tree.get("default", UNSET)
+        try:
+            text = parse_type(text).text
+        except ValueError as error:
+            self.fault((*path, "type"), str(error))
+            text = "dyn"
+        # One canonical way of saying each: a nullable field begins as null anyway, and 1 as a double is 1.0.
+        if default is None and text.endswith("?"):
+            default = UNSET
+        elif text in ("double", "double?") and isinstance(default, int) and not isinstance(default, bool):
+            default = float(default)
+        description = self.text(tree, "description", path)
+        declaration = d.Declaration(name=name, type=text, default=default, description=description)
         self.places.put(declaration, path, "")
         return declaration
 
@@ -231,7 +240,7 @@ class _Reader(ActionsReader):
             target=self.strings(tree["target"], (*path, "target")),
             actions=self.actions(tree.get("actions"), (*path, "actions")),
         )
-        self.places.put(default, path, self.state)
+        self.places.put(default, (*path, "target"), self.state)
         return default
 
     def _initial(self, tree: Any, path: Path) -> d.Initial | None:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 MICROSTEPS_MAX = 1000
 """Microsteps and internal events in one macrostep; a chart that exceeds it is taken to go round for ever."""
+VERDICTS_MAX = 100
+"""Verdicts kept of a macrostep that was given up; one that went round for ever has thousands."""
 LISTED_MAX = 8
 """States and events listed in a reason before it says how many more there are."""
 
@@ -62,7 +64,7 @@ def start(machine: ChartMachine, context: Context) -> Step:
         run.perform(Plan(machine, 0, entry.enters, entry.defaults, entry.history_defaults), ())
         run.settle()
     except Refused as refusal:
-        return Step(snapshot=before, reason=str(refusal), guards=tuple(run.verdicts))
+        return Step(snapshot=before, reason=str(refusal), guards=tuple(run.verdicts[:VERDICTS_MAX]))
     run.changes = dict(run.context)
     return run.result()
 
@@ -80,7 +82,7 @@ def step(machine: ChartMachine, snapshot: Snapshot, event: Event) -> Step:
         run.microstep(enabled)
         run.settle()
     except Refused as refusal:
-        return Step(snapshot=snapshot, reason=str(refusal), guards=tuple(run.verdicts))
+        return Step(snapshot=snapshot, reason=str(refusal), guards=tuple(run.verdicts[:VERDICTS_MAX]))
     return run.result()
 
 

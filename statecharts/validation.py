@@ -82,7 +82,12 @@ class _Validator:
             for key in ("entry", "exit"):
                 if getattr(state, key):
                     self.faults.add(state, f"expected no {key} actions on a history state, which is never entered", key)
-            if self.parents[state.id] is None:
+            parent = self.parents[state.id]
+            begins = [self.states.get(target) for target in parent.initial.target] if parent and parent.initial else []
+            if state.initial is None and any(inner is not None and inner.type == "history" for inner in begins):
+                message = "expected a history state to have a target, since its parent begins with a history state"
+                self.faults.add(state, message)
+            if parent is None:
                 self.faults.add(
                     state, "expected a history state inside a compound or parallel state, got one at the top"
                 )
@@ -123,15 +128,16 @@ class _Validator:
     def _targets(self, node: d.Node, ids: tuple[str, ...], what: str) -> list[d.State]:
         """The states of these ids, with a fault for each that is unknown or cannot be active beside the others."""
         found = []
+        suffix = ("target",) if isinstance(node, d.Transition) else ()
         for target in ids:
             if target in self.states:
                 found.append(self.states[target])
             else:
-                self.faults.add(node, f"unknown {what} {target!r}{suggest(target, self.states)}", "target")
+                self.faults.add(node, f"unknown {what} {target!r}{suggest(target, self.states)}", *suffix)
         for one, other in itertools.combinations(found, 2):
             if one is other or not self._orthogonal(one, other):
                 message = f"{what}s {one.id!r} and {other.id!r} cannot be active together: no parallel state parts them"
-                self.faults.add(node, message, "target")
+                self.faults.add(node, message, *suffix)
         return found
 
     def _orthogonal(self, one: d.State, other: d.State) -> bool:

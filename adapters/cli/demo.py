@@ -9,8 +9,10 @@ expected, it ends with exit code 1. Nothing is left behind but the store that wa
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
+import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,8 +29,10 @@ from statewright.adapters.cli.options import STORE_DEFAULT, Options
 from statewright.statecharts.errors import StatewrightError
 
 EXAMPLE = "statewright.examples.document_approval"
-FAILED = 1
+FAILED, TERMINATED = 1, 143
 LISTED = 8
+TIMEOUT_S = 60.0
+"""It takes a few seconds; whatever hangs is an error."""
 
 
 def run_demo(options: Options) -> int:
@@ -39,8 +43,12 @@ def run_demo(options: Options) -> int:
         given = _given(options)
         try:
             asyncio.run(_demo(given if given.store else replace(given, store=f"sqlite:///{folder}/demo.db"), folder))
+        except asyncio.CancelledError:
+            print("statewright: terminated", file=sys.stderr)
+            return TERMINATED
         except (Expected, StatewrightError, OSError, TimeoutError) as error:
-            print(f"statewright: the demo failed: {output.clean(str(error))}", file=sys.stderr)
+            reason = str(error) or f"expected it to take less than {TIMEOUT_S:g} s"
+            print(f"statewright: the demo failed: {output.clean(reason)}", file=sys.stderr)
             return FAILED
         seconds = monotonic() - started
     kept = f"the store is {given.store}" if given.store else "nothing is left behind"
@@ -56,6 +64,11 @@ def _given(options: Options) -> Options:
 
 
 async def _demo(options: Options, folder: Path) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    # This client is going to be disconnected, and has nothing to say about it.
+    logging.getLogger("statewright").addHandler(logging.NullHandler())
     # In a store that is kept, each run has its own documents.
     prefix = "" if options.store.startswith(f"sqlite:///{folder}") else f"{secrets.token_hex(3)}-"
     engine = EngineProcess(
@@ -65,7 +78,7 @@ async def _demo(options: Options, folder: Path) -> None:
         handlers=f"{EXAMPLE}.handlers:register",
         environment={"DOCUMENT_APPROVAL_FOLDER": str(folder)},
     )
-    async with engine:
+    async with asyncio.timeout(TIMEOUT_S), engine:
         async with Story(options, engine, folder, prefix) as story:
             for number, (phase, tell) in enumerate(story.phases(), start=1):
                 await _tell(options, number, phase, tell)
@@ -78,7 +91,7 @@ async def _demo(options: Options, folder: Path) -> None:
 async def _tell(options: Options, number: int, phase: str, tell: Callable[[], Awaitable[str]]) -> None:
     started = monotonic()
     text = await tell()
-    _say(options, phase, f"{number}. {text}", seconds=round(monotonic() - started, 2))
+    _say(options, phase, text if options.json else f"{number}. {text}", seconds=round(monotonic() - started, 2))
 
 
 def _say(options: Options, phase: str, text: str, **figures: object) -> None:

@@ -72,13 +72,12 @@ class EngineProcess:
     async def ended(self) -> int:
         """The exit code, negative for a signal, once it has ended."""
         assert self._process is not None
-        process, self._process = self._process, None
-        return await process.wait()
+        return await self._process.wait()
 
     async def stop(self) -> int:
-        """Ask it to end, as an operator would; SIGKILL if it does not. Returns the exit code."""
-        assert self._process is not None
-        process, self._process = self._process, None
+        """Ask it to end, as an operator would; SIGKILL if it does not. Returns the exit code. Idempotent."""
+        process = self._process
+        assert process is not None
         if process.returncode is None:
             process.terminate()
             try:

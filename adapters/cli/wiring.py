@@ -28,6 +28,7 @@ from statewright.projections.metrics_view import MetricsProjection, MetricsView,
 if TYPE_CHECKING:
     from statewright.adapters.nats.client import Client as Client
 
+
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run the program of a server: on uvloop if it is installed (the extra `fast`)."""
     try:

@@ -67,6 +67,7 @@ class History:
 
     async def open(self) -> None:
         self._subscription = await self._connection.nc.subscribe(f"{self._inbox}.*", cb=self._on_ack)
+        self._connection.on_reconnected.append(self._reconnected)
 
     async def position(self) -> int:
         """See `Projection`."""
@@ -125,6 +126,9 @@ class History:
         if message.subject.rpartition(".")[2] == str(self._run):  # Not of a run that was given up.
             self._acks.take(message)
 
+    async def _reconnected(self) -> None:
+        self._acks.give_up("the server was away, acks are lost")
+
     async def _subject(self, fact: AnyFact) -> str:
         instance_id = fact.instance_id
         definition = fact.definition if isinstance(fact, InstanceStarted) else self._definitions.get(instance_id)
@@ -154,6 +158,12 @@ class _Acks:
                 self._error = self._error or ack.error.description
         self._missing -= 1
         self._taken.set()
+
+    def give_up(self, why: str) -> None:
+        """What is missing now will not come."""
+        if self._missing > 0:
+            self._error = self._error or why
+            self._taken.set()
 
     async def complete(self) -> None:
         """Raises `UnavailableError` once one is bad or none comes for too long."""

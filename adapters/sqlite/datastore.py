@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from eventsourcing import persistence
 from eventsourcing.sqlite import SQLiteCursor, SQLiteDatastore
-from statewright.adapters.sqlite import schema
+from statewright.adapters.sqlite import batch, schema
 
 BUSY_TIMEOUT_S = 5.0
 """How long a statement waits for a lock that another process holds."""
@@ -79,18 +79,30 @@ class Datastore(SQLiteDatastore):
         self._closed = False
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction on the writing connection: committed when the block ends, rolled back if it raises."""
+    def statement(self) -> Iterator[sqlite3.Connection]:
+        """The writing connection for one statement, which is a transaction of its own and durable when it returns."""
         with self._writing, translated_errors():
-            connection = self._writer or self._open_writer()
-            connection.execute("BEGIN IMMEDIATE")
+            yield self._writer or self._open_writer()
+
+    @contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """A transaction on the writing connection: committed when the block ends, rolled back if it raises.
+
+        One that is not `durable` survives the process's death but may be lost, whole, when the machine stops before
+        the next durable one. (A WAL is synced as far as it goes, so a durable one covers those before it.)
+        """
+        with self.statement() as connection:
+            if not durable:
+                connection.execute("PRAGMA synchronous = NORMAL")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
+            finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-                raise
+                if not durable:
+                    connection.execute("PRAGMA synchronous = FULL")
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -142,6 +154,7 @@ class Datastore(SQLiteDatastore):
                 "secure_delete = FAST",
             ):
                 connection.execute(f"PRAGMA {pragma}")
+            batch.prepare(connection)
         except BaseException:
             connection.close()
             raise

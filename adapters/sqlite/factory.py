@@ -29,9 +29,14 @@ class Factory(sqlite.SQLiteFactory):
         return self._instance_recorder()
 
     def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
-        # Tables of the library's own shape must not come before ours in a new file.
-        self._instance_recorder()
-        return super().aggregate_recorder(purpose)
+        events = self._instance_recorder()
+        return events if purpose == "events" else super().aggregate_recorder(purpose)
+
+    def tracking_recorder(
+        self, tracking_recorder_class: type[sqlite.SQLiteTrackingRecorder] | None = None
+    ) -> sqlite.SQLiteTrackingRecorder:
+        self._instance_recorder()  # A store's own tables come first: they make the file a store.
+        return super().tracking_recorder(tracking_recorder_class)
 
     def _instance_recorder(self) -> SQLiteInstanceRecorder:
         recorder = SQLiteInstanceRecorder(self.datastore, partitions=self._partitions)

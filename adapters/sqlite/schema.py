@@ -7,6 +7,7 @@ guessed at. All times are integer nanoseconds UTC; configuration, context, data 
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 from statewright.engine.errors import InvalidError, NotFoundError
 
@@ -15,6 +16,9 @@ SCHEMA_VERSION = 1
 
 APPLICATION_ID = 0x53547772
 """Written into `PRAGMA application_id` ("STwr"): tells a store from somebody else's database."""
+
+OPEN = "state IN ('pending', 'running')"
+"""Of an effect: still to be performed. Queries say it in these words, so that SQLite finds the partial index."""
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS stored_events (
@@ -67,8 +71,8 @@ TABLES = (
         UNIQUE (instance_id, effect_id))""",
     # Only what is still to be performed is indexed by when; each name that has a handler is a queue of its own, so
     # that a backlog of effects that nobody here performs costs nothing.
-    """CREATE INDEX IF NOT EXISTS effects_open ON effects (kind, iif(kind = 'perform', name, ''), due_at)
-        WHERE state IN ('pending', 'running')""",
+    f"""CREATE INDEX IF NOT EXISTS effects_open ON effects (kind, iif(kind = 'perform', name, ''), due_at)
+        WHERE {OPEN}""",
     """CREATE TABLE IF NOT EXISTS definitions (
         number INTEGER PRIMARY KEY,
         name TEXT NOT NULL,
@@ -86,6 +90,11 @@ TABLES = (
         payload BLOB NOT NULL)""",
     "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
 )
+
+
+def columns(row: type[Any]) -> str:
+    """The columns of the table whose rows are `row`s, a NamedTuple, in its order."""
+    return ", ".join(row._fields)
 
 
 def check(connection: sqlite3.Connection, path: str) -> bool:

@@ -9,7 +9,7 @@ from statewright.statecharts.builder import assign, chart, final, if_, log, para
 
 BY_REQUESTER = "event.data.by == context.requester"
 BY_A_COLLEAGUE = "event.data.by != context.requester"
-MAY_APPROVE = f'event.data.by != "" && {BY_A_COLLEAGUE} && !(event.data.by in context.approvers)'
+MAY_APPROVE = '!(event.data.by in ["", context.requester] + context.approvers)'
 OTHER_REVIEWER = "event.data.reviewer != context.requester"
 COMMENT = 'has(event.data.comment) ? event.data.comment : ""'
 NOT_YET_ESCALATED = "!In('escalated')"
@@ -192,6 +192,6 @@ document_approval = chart(
     subscribe=SUBSCRIPTIONS,
     initial="draft",
     # A message that could not be delivered is no reason to stop an approval.
-    on={"error.effect.notify": to(actions=log("event.data.message", "not delivered"))},
+    on={"done.effect.notify": to(), "error.effect.notify": to(actions=log("event.data.message", "not delivered"))},
     states=[DRAFT, SUBMITTED, UNDER_REVIEW, CHANGES_REQUESTED, APPROVED, *ENDS],
 )

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from statewright.engine import Engine, ManualClock
 from statewright.engine.events import AnyFact
+from statewright.engine.recorder import Store
 from statewright.engine.verify import verify_store
 from statewright.statecharts import Chart
 
@@ -26,6 +27,7 @@ class World:
         self.charts: Iterable[Chart] = charts
         self.clock = ManualClock()
         self.handlers: dict[str, Callable[..., Any]] = {}
+        self.make_store: Callable[[str], str | Store] = lambda url: url
         self.engine: Engine
 
     async def __aenter__(self) -> Self:
@@ -40,7 +42,8 @@ class World:
             self.verify()
 
     async def open(self, **options: Any) -> Engine:
-        self.engine = await Engine.open(self.url, charts=self.charts, clock=self.clock, **options).__aenter__()
+        store = self.make_store(self.url)
+        self.engine = await Engine.open(store, charts=self.charts, clock=self.clock, **options).__aenter__()
         for name, handler in self.handlers.items():
             self.engine.handler(name)(handler)
         return self.engine

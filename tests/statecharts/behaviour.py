@@ -11,8 +11,8 @@ from statewright.statecharts.documents import read_document
 
 def read(text: str, **functions: Any) -> Chart:
     """The chart of a YAML text, given a name if it has none."""
-    text = dedent(text)
-    tree, lines = read_document((text if "name:" in text.splitlines()[0] else f"name: test\n{text.lstrip()}").encode())
+    text = dedent(text).lstrip("\n")
+    tree, lines = read_document((text if text.startswith("name:") else f"name: test\n{text}").encode())
     return Chart.from_tree(tree, functions, lines)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-
 from statewright.statecharts import Effect, Event, TimerSet
+
 from tests.statecharts.behaviour import given, read
 
 
@@ -34,7 +34,8 @@ def test_values_may_be_nested_and_hold_literals() -> None:
     run = given(
         """
         context: {who: string?, all: {type: dyn, default: null}}
-        states: {s: {on: {go: {actions: [{assign: {all: {to: context.who, n: 1, list: [event.data.x, "'text'", true]}}}]}}}}
+        states:
+          s: {on: {go: {actions: [{assign: {all: {to: context.who, n: 1, list: [event.data.x, "'text'", true]}}}]}}}
         """
     )
     assert run.when("go", {"x": 2}).context["all"] == {"to": None, "n": 1, "list": [2, "text", True]}
@@ -137,7 +138,10 @@ def test_if_takes_the_first_branch_that_holds() -> None:
         on:
           go:
             actions:
-              - if: {guard: context.n > 10, then: [big], else: [{if: {guard: context.n > 5, then: middle, else: small}}]}
+              - if:
+                  guard: context.n > 10
+                  then: [big]
+                  else: [{if: {guard: context.n > 5, then: middle, else: small}}]
     """
     for n, effect in ((11, "big"), (6, "middle"), (1, "small")):
         given(chart, {"n": n}).when("go").then("s", effects=[effect])
@@ -220,7 +224,7 @@ states:
     [
         ({"m": 1}, "Key not found in map"),
         ({"n": "text"}, "field 'n' expected int, got string 'text'"),
-        ({"n": 2**63}, "n"),
+        ({"n": 2**63}, "expected int, got int 9223372036854775808 (more than 64 bits)"),
         (None, "assign 'n'"),
     ],
 )
@@ -258,3 +262,18 @@ def test_an_expression_that_never_ends_is_stopped() -> None:
     for name in "abcdef":
         text = f"{loop}.map({name}, {text})"
     given(f"states: {{a: {{on: {{go: {{actions: [{{log: '{text}'}}]}}}}}}}}").when("go").refused("budget")
+
+
+def test_data_too_deep_for_a_context_is_refused() -> None:
+    deep: Any = 1
+    for _ in range(600):
+        deep = [deep]
+    chart = "context: {x: dyn?}\nstates: {a: {on: {go: {actions: [{assign: {x: event.data}}]}}}}"
+    given(chart).when("go", deep).refused("at most 64 deep")
+
+
+def test_a_chart_that_goes_round_for_ever_leaves_no_heap_of_verdicts() -> None:
+    chart = """
+    states: {a: {on: {go: b}}, b: {always: {target: c, guard: "!In('a')"}}, c: {always: {target: b, guard: "!In('a')"}}}
+    """
+    assert len(given(chart).when("go").step.guards) == 100

@@ -30,7 +30,7 @@ def outcome_of(step: Step) -> Outcome:
     return Outcome(taken, list(step.exited), list(step.entered), list(step.raised))
 
 
-@quickly(250)
+@quickly(150)
 @given(charts(), events)
 def test_fast_equals_literal(tree: dict[str, Any], names: list[str]) -> None:
     chart = Chart.from_tree(tree)

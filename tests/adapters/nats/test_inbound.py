@@ -160,10 +160,13 @@ async def test_a_publisher_that_knows_nothing_of_us(tmp_path: Path) -> None:
         await nc.publish("sensor.kitchen", b'{"lamp": "l-1"}')
         await eventually(lambda: _length(engine, "l-1", 7), "seven facts")
         found = [(fact.trigger.source, fact.trigger.id) for fact in (await engine.history("l-1"))[1:]]
-        assert sorted(found)[:4] == sorted(
-            [("data.processed", "j-1"), ("data.processed", "j-2"), ("kitchen", "s-1"), ("sensor.kitchen", found[-1][1])]
-        )
-        assert ("sensor.kitchen", "s-2") in found
+        assert set(found) >= {
+            ("data.processed", "j-1"),
+            ("data.processed", "j-2"),
+            ("kitchen", "s-1"),
+            ("sensor.kitchen", "s-2"),
+        }
+        assert len(set(found)) == 6, "two messages without an identity are two events"
         assert (await engine.history("l-1"))[1].trigger.data == {
             "workflowInstanceId": "l-1",
             "job": "j-1",

@@ -1,0 +1,58 @@
+"""What the recorder contract needs of an implementation: a fresh store, opened as often as a test likes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from eventsourcing.persistence import StoredEvent
+from statewright.adapters.sqlite.factory import Factory
+from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
+from statewright.engine.recorder import Changes, InstanceRecorder
+
+
+class Harness(ABC):
+    """One store. Every recorder that `open` returns has connections of its own and is closed at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._closers: list[Callable[[], None]] = []
+
+    def open(self, **environment: str) -> InstanceRecorder:
+        recorder, close = self._open(environment)
+        self._closers.append(close)
+        return recorder
+
+    def close(self) -> None:
+        while self._closers:
+            self._closers.pop()()
+
+    @abstractmethod
+    def _open(self, environment: dict[str, str]) -> tuple[InstanceRecorder, Callable[[], None]]:
+        """A recorder with its tables made, and how it is closed."""
+
+    @abstractmethod
+    def uncommitted(
+        self, recorder: Any, events: Sequence[StoredEvent], changes: Changes
+    ) -> AbstractContextManager[None]:
+        """Inside the block `events` and `changes` are written but not committed; after it they are."""
+
+
+class SQLiteHarness(Harness):
+    def _open(self, environment: dict[str, str]) -> tuple[InstanceRecorder, Callable[[], None]]:
+        factory = Factory({"SQLITE_DBNAME": str(self.folder / "store.db"), **environment})
+        return factory.application_recorder(), factory.close
+
+    @contextmanager
+    def uncommitted(
+        self, recorder: SQLiteInstanceRecorder, events: Sequence[StoredEvent], changes: Changes
+    ) -> Iterator[None]:
+        with recorder.datastore.write() as connection:
+            recorder._insert_batch(connection, events, changes)
+            yield
+
+
+IMPLEMENTATIONS: dict[str, type[Harness]] = {"sqlite": SQLiteHarness}

@@ -1,0 +1,64 @@
+"""Rows to record: plausible by default, and what a test is about by name."""
+
+from __future__ import annotations
+
+from eventsourcing.persistence import StoredEvent
+from statewright.engine.recorder import EffectRow, InboxRow, InstanceRow, ParkedRow, TimerRow
+
+SECOND = 1_000_000_000
+
+
+def event(instance_id: str = "a", sequence: int = 1, state: bytes = b'{"type":"transition_taken"}') -> StoredEvent:
+    return StoredEvent(instance_id, sequence, "transition_taken", state)
+
+
+def inbox(event_id: str = "e-1", *, instance_id: str = "a", source: str = "", sequence: int = 1) -> InboxRow:
+    return InboxRow(instance_id, source, event_id, sequence, event_id.encode().ljust(16, b"\xff"))
+
+
+def instance(
+    instance_id: str = "a",
+    *,
+    definition: str = "approval",
+    status: str = "active",
+    configuration: str = '["draft"]',
+    context: str = '{"amount":900}',
+    sequence: int = 1,
+    ended_at: int | None = None,
+    error: str = "",
+) -> InstanceRow:
+    return InstanceRow(
+        instance_id,
+        definition,
+        "1",
+        status,
+        configuration,
+        context,
+        sequence,
+        10 * SECOND,
+        (10 + sequence) * SECOND,
+        ended_at,
+        "0" * 64,
+        error,
+    )
+
+
+def timer(timer_id: str = "reminder", due_at: int = 20, *, instance_id: str = "a", event: str = "remind") -> TimerRow:
+    return TimerRow(instance_id, timer_id, due_at, event)
+
+
+def effect(
+    index: int = 0,
+    *,
+    instance_id: str = "a",
+    sequence: int = 1,
+    name: str = "notify",
+    kind: str = "perform",
+    due_at: int = 100,
+) -> EffectRow:
+    effect_id = f"{instance_id}-{sequence}-{index}"
+    return EffectRow(effect_id, instance_id, 7, name, kind, "pending", 0, due_at, 0, '{"to":"ann"}', "")
+
+
+def parked(parked_id: str = "p-1", payload: bytes = b"\x00\xffnot JSON") -> ParkedRow:
+    return ParkedRow(parked_id, 30, "statewright.send.a", "expected JSON", '{"ce-id":"1"}', payload)
