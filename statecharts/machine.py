@@ -12,13 +12,14 @@ order, bit 0 the root. Caches are capped and only ever hold what can be computed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from statewright.statecharts import step as stepping
+from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, keep
 from statewright.statecharts.definition import Json
 from statewright.statecharts.errors import StatewrightError, UnknownState
 from statewright.statecharts.facts import Event, Snapshot, Step, Taken, Verdict
-from statewright.statecharts.plans import PLANS_MAX, EntrySet, Plan
+from statewright.statecharts.plans import EntrySet, Plan
 from transitions.extensions.nesting import HierarchicalMachine, NestedState, NestedTransition
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from statewright.statecharts.context import ContextType
     from statewright.statecharts.expressions import Expression
 
-CACHED_MAX = 2048
-"""Entries per cache (event names, configurations)."""
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 SEPARATOR = "/"
 """Between the names of nested states in `transitions`' own views; no id can hold it."""
 
@@ -131,9 +128,13 @@ class Candidate:
 
 
 class Handlers:
-    """Who handles one event name: the set of states with a matching transition, and for each its candidates."""
+    """Who handles one event name: the set of states with a matching transition, and for each its candidates.
 
-    __slots__ = ("by_bit", "event", "states")
+    plain: those of `states` that are atomic and whose first transition has no guard and a fixed domain. What several of
+    them select together follows from the set alone; `chosen` remembers it.
+    """
+
+    __slots__ = ("by_bit", "chosen", "event", "plain", "states")
 
     def __init__(self, transitions: Iterable[ChartTransition], event: str) -> None:
         self.event = event
@@ -144,6 +145,12 @@ class Handlers:
             self.states |= bit
             by_bit[bit] = (*by_bit.get(bit, ()), Candidate(transition, event))
         self.by_bit = by_bit
+        self.chosen: dict[int, tuple[Candidate, ...]] = {}
+        self.plain = 0
+        for bit, candidates in by_bit.items():
+            first = candidates[0].transition
+            if not first.guard and first.exit_bits is not None and not first.owner.children:
+                self.plain |= bit
 
 
 class ChartMachine(HierarchicalMachine):
@@ -170,6 +177,7 @@ class ChartMachine(HierarchicalMachine):
         self.eventless = Handlers((), "")
         self._by_descriptor: dict[str, list[ChartTransition]] = {}
         self._handlers: dict[str, Handlers] = {}
+        self._joint: dict[tuple[Any, ...], Plan] = {}
         self._names: dict[int, tuple[str, ...]] = {}
         self._accepts: dict[int, tuple[str, ...]] = {}
 
@@ -209,7 +217,7 @@ class ChartMachine(HierarchicalMachine):
         """The active states in document order, the root omitted."""
         names = self._names.get(configuration)
         if names is None:
-            names = _keep(self._names, configuration, self.ids(configuration))
+            names = keep(self._names, configuration, self.ids(configuration))
         return names
 
     def leaves(self, configuration: int) -> tuple[str, ...]:
@@ -226,7 +234,7 @@ class ChartMachine(HierarchicalMachine):
                 for transition in state.transitions
                 for descriptor in transition.descriptors
             )
-            accepted = _keep(self._accepts, configuration, tuple(dict.fromkeys(found)))
+            accepted = keep(self._accepts, configuration, tuple(dict.fromkeys(found)))
         return accepted
 
     def in_state(self, state_id: str, configuration: int) -> bool:
@@ -261,7 +269,7 @@ class ChartMachine(HierarchicalMachine):
             while dot >= 0:
                 matching += index.get(event[:dot], ())
                 dot = event.find(".", dot + 1)
-        return _keep(self._handlers, event, Handlers(matching, event))
+        return keep(self._handlers, event, Handlers(matching, event))
 
     def plan(self, transition: ChartTransition, configuration: int) -> Plan:
         """The plan of a transition whose plans do not depend on history, from its memory or new."""
@@ -273,9 +281,28 @@ class ChartMachine(HierarchicalMachine):
             entry = EntrySet(self, {})
             entry.add_transition(transition)
             plan = Plan(self, leaves, entry.enters, entry.defaults, entry.history_defaults)
-            if len(transition.plans) >= PLANS_MAX:
-                transition.plans.clear()
-            transition.plans[leaves] = plan
+            keep(transition.plans, leaves, plan, PLANS_MAX)
+        return plan
+
+    def joint_plan(
+        self, transitions: Sequence[ChartTransition], configuration: int, history: Mapping[str, tuple[str, ...]]
+    ) -> Plan:
+        """The plan of several transitions together, or of one whose plan depends on history."""
+        leaves = 0
+        asks = False
+        for transition in transitions:
+            leaves |= self.exit_set(transition, configuration, history)
+            asks = asks or transition.plans is None
+        key = (tuple([t.order for t in transitions]), leaves, tuple(history.items()) if asks else ())
+        plan = self._joint.get(key)
+        if plan is None:
+            # History values are set by leaving, before anything is entered (procedures exitStates, enterStates).
+            entry = EntrySet(self, {**history, **dict(Plan(self, leaves).records)})
+            for transition in transitions:
+                entry.add_transition(transition)
+            plan = Plan(self, leaves, entry.enters, entry.defaults, entry.history_defaults)
+            if len(transitions) <= JOINT_MAX:
+                keep(self._joint, key, plan)
         return plan
 
     def exit_set(self, transition: ChartTransition, configuration: int, history: Mapping[str, tuple[str, ...]]) -> int:
@@ -337,10 +364,3 @@ def path_of(state: ChartState) -> str:
         names.append(inner.id)
         inner = inner.parent
     return SEPARATOR.join(reversed(names))
-
-
-def _keep(cache: dict[_Key, _Value], key: _Key, value: _Value) -> _Value:
-    if len(cache) >= CACHED_MAX:
-        cache.clear()
-    cache[key] = value
-    return value

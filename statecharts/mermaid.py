@@ -7,7 +7,7 @@ drawn from the definition. Ids that Mermaid cannot take are replaced by short na
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from statewright.statecharts import definition as d
 from statewright.statecharts.chart import Chart
@@ -77,21 +77,15 @@ class _Drawing:
         if state.kind == "final":
             yield f"{indent}{name} --> [*]"
 
-    def _arrows_of(self, source: ChartState, transition: d.Transition, targets: Iterable[ChartState]) -> None:
+    def _arrows_of(self, source: ChartState, transition: d.Transition, targets: Sequence[ChartState]) -> None:
         label = label_of(transition)
-        targets = tuple(targets)
-        if source is self.root and not targets:
+        if not targets and source is self.root:
             self.reactions.append(label)
-            return
-        if source is self.root:
-            # Mermaid has no arrow from the chart itself: show what every state can do as leaving each top-level state.
-            for child in source.children:
-                if child.kind != "final":
-                    for target in targets:
-                        self._arrow(child, target, label)
-            return
-        for target in targets or (source,):
-            self._arrow(source, target, label)
+        elif not targets:
+            self._arrow(source, source, label)
+        for target in targets:
+            for start in _starts(source, target):
+                self._arrow(start, target, label)
 
     def _arrow(self, source: ChartState, target: ChartState, label: str) -> None:
         scope = source.parent
@@ -107,6 +101,16 @@ class _Drawing:
     def _name(self, state: ChartState) -> str:
         plain = _PLAIN.fullmatch(state.id) and state.id not in _RESERVED and not re.fullmatch(r"s\d+_", state.id)
         return state.id if plain else f"s{state.index}_"
+
+
+def _starts(source: ChartState, target: ChartState) -> Iterator[ChartState]:
+    """Where an arrow begins: Mermaid has none from a state (or the chart) into itself; that begins at its children."""
+    if not target.ancestors & source.bit:
+        yield source
+        return
+    for child in source.children:
+        if child.kind != "final":
+            yield from _starts(child, target)
 
 
 def label_of(transition: d.Transition) -> str:

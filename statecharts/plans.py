@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from statewright.statecharts.actions import Block
     from statewright.statecharts.machine import ChartMachine, ChartState, ChartTransition
 
-PLANS_MAX = 256
-"""Plans kept per transition; beyond it they are forgotten and made again."""
-
 
 class Plan:
     """What one microstep does. Immutable.

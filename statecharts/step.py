@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, keep
 from statewright.statecharts.context import Context
 from statewright.statecharts.definition import Json
 from statewright.statecharts.expressions import ExpressionError
@@ -147,6 +148,20 @@ class Macrostep:
         if single is not None:
             chosen = self._first_enabled(single)
             return (chosen,) if chosen is not None else ()
+        if not states & ~handlers.plain:
+            remembered = handlers.chosen.get(states)
+            if remembered is not None:
+                return remembered
+        selected = self._select_each(handlers, states)
+        if len(selected) > 1:
+            selected = self._without_conflicts(selected)
+        enabled = tuple(selected)
+        if not states & ~handlers.plain and len(enabled) <= JOINT_MAX:
+            keep(handlers.chosen, states, enabled, PLANS_MAX)
+        return enabled
+
+    def _select_each(self, handlers: Handlers, states: int) -> list[Candidate]:
+        """What each state selects, in the order of the atomic states that select it."""
         selected = []
         atomic = self.configuration & self.machine.atomic
         covered = 0
@@ -162,10 +177,8 @@ class Macrostep:
                 if chosen is not None:
                     covered |= leaves
                     selected.append((leaves & -leaves, chosen))
-        if len(selected) < 2:
-            return tuple([chosen for _, chosen in selected])
         selected.sort(key=_first_leaf)
-        return self._without_conflicts([chosen for _, chosen in selected])
+        return [chosen for _, chosen in selected]
 
     def _first_enabled(self, candidates: tuple[Candidate, ...]) -> Candidate | None:
         for candidate in candidates:
@@ -195,7 +208,7 @@ class Macrostep:
         if not self.machine.strict:
             self.fail(f"guard '{verdict.guard}' of state {verdict.state!r} failed: {error}")
 
-    def _without_conflicts(self, enabled: list[Candidate]) -> tuple[Candidate, ...]:
+    def _without_conflicts(self, enabled: list[Candidate]) -> list[Candidate]:
         exits = [self.machine.exit_set(c.transition, self.configuration, self.history) for c in enabled]
         union = 0
         for leaves in exits:
@@ -203,7 +216,7 @@ class Macrostep:
                 break
             union |= leaves
         else:
-            return tuple(enabled)
+            return enabled
         kept: list[tuple[Candidate, int]] = []
         for candidate, leaves in zip(enabled, exits, strict=True):
             rivals = [pair for pair in kept if pair[1] & leaves]
@@ -211,7 +224,7 @@ class Macrostep:
             if all(ancestors & other.transition.owner.bit for other, _ in rivals):
                 kept = [pair for pair in kept if pair not in rivals]
                 kept.append((candidate, leaves))
-        return tuple([candidate for candidate, _ in kept])
+        return [candidate for candidate, _ in kept]
 
     # -- microsteps --------------------------------------------------------------------------------------------
 
@@ -228,16 +241,7 @@ class Macrostep:
             return
         transitions = tuple([candidate.transition for candidate in enabled])
         self.taken += tuple([candidate.taken for candidate in enabled])
-        leaves = 0
-        for transition in transitions:
-            leaves |= self.machine.exit_set(transition, self.configuration, self.history)
-        # History values are set by leaving, before anything is entered (procedures exitStates, enterStates).
-        records = Plan(self.machine, leaves).records
-        entry = EntrySet(self.machine, {**self.history, **dict(records)})
-        for transition in transitions:
-            if transition.targets:
-                entry.add_transition(transition)
-        self.perform(Plan(self.machine, leaves, entry.enters, entry.defaults, entry.history_defaults), transitions)
+        self.perform(self.machine.joint_plan(transitions, self.configuration, self.history), transitions)
 
     def perform(self, plan: Plan, transitions: tuple[ChartTransition, ...]) -> None:
         """Carry out a plan with the content of its transitions; the configuration follows for the actions to ask."""

@@ -127,7 +127,7 @@ class Story:
         )
 
     async def set_reminder(self) -> str:
-        await self._start(self.slow, amount=700, title="a lamp", remind_after="1s")
+        await self._start(self.slow, amount=700, title="a lamp", reminder_after="1s")
         expect_kind(await self._send(self.slow, "submit", by="ann"), "recorded")
         await self._until(self.slow, "on_time")
         return (

@@ -17,6 +17,7 @@ import nats.errors
 from nats.aio.client import Client as NatsClient
 from statewright.adapters.nats.endpoint import Endpoint
 from statewright.adapters.nats.replies import encode_error
+from statewright.adapters.nats.tasks import end
 from statewright.engine.errors import TooLargeError, UnavailableError
 
 CONNECT_TIMEOUT_S = 2.0
@@ -73,9 +74,7 @@ class Connection:
             with suppress(Exception):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await self.flushed()
-        if self._poster is not None:
-            self._poster.cancel()
-            await asyncio.gather(self._poster, return_exceptions=True)
+        await end(self._poster)
         if not self.nc.is_closed:
             with suppress(Exception):
                 await self.nc.close()

@@ -83,7 +83,8 @@ class History:
                 await self._publish(messages)
                 break
             except UnavailableError as error:
-                _LOG.warning("history waits for its stream: %s", error)
+                if not self._connection.closing:
+                    _LOG.warning("history waits for its stream: %s", error)
                 await asyncio.sleep(RETRY_WAIT_S)
                 await self._stream_ready()
         position = Tracking(self.name, facts[-1].position)
@@ -170,7 +171,8 @@ class _Acks:
         while self._missing > 0 and not self._error:
             self._taken.clear()
             try:
-                await asyncio.wait_for(self._taken.wait(), ACK_TIMEOUT_S)
+                async with asyncio.timeout(ACK_TIMEOUT_S):
+                    await self._taken.wait()
             except TimeoutError:
                 self._error = f"no ack within {ACK_TIMEOUT_S:g} s"
         if self._error:

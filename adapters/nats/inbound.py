@@ -29,6 +29,7 @@ from statewright.adapters.nats.pulls import NAK_WAIT_MAX_S, NAK_WAIT_S, UNSETTLE
 from statewright.adapters.nats.replies import RETRYABLE, code_of
 from statewright.adapters.nats.streams import EVENTS, OWN_PREFIX, ensure_consumer, ensure_stream, find_stream
 from statewright.engine.engine import Engine
+from statewright.engine.errors import UnavailableError
 from statewright.engine.ids import check_id, new_id
 from statewright.engine.recorder import ParkedRow
 from statewright.engine.requests import ExternalEvent
@@ -38,7 +39,9 @@ from statewright.statecharts.subscriptions import Subscription
 DELIVERIES_MAX = 100
 WAITING_MAX = 10_000
 """How many messages of core subscriptions may wait to be tried again."""
-ACK_WAIT_S = 30.0
+ACK_WAIT_S = 5.0
+"""How long the server waits for an ack before it delivers again: soon after a crash; if an engine is merely slow, its
+inbox knows the repetition."""
 CLOSE_TIMEOUT_S = 10.0
 EVENTS_CONSUMER = "statewright-engine"
 
@@ -75,7 +78,11 @@ class Inbound:
         self._waiting = 0
 
     async def open(self) -> None:
-        """Returns once all is subscribed. JetStream may be missing: the door then opens when it comes."""
+        """Returns once all is subscribed. JetStream may be missing: its door then opens when it comes."""
+        try:
+            await self._ensure_events()
+        except (nats.errors.Error, TimeoutError, UnavailableError) as error:
+            _LOG.warning("the JetStream door is not open yet: %s", error)
         await self._flow(EVENTS.name or "", EVENTS_CONSUMER, self._ensure_events, _read_event)
         for chart in self._engine.charts.values():
             for subscription in chart.subscriptions:

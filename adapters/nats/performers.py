@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import nats.errors
 from nats.aio.msg import Msg
+from nats.js.errors import ServiceUnavailableError
 from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.envelope import encode_event
 from statewright.adapters.nats.streams import find_stream
@@ -104,8 +105,10 @@ class Performers:
             return known[1]
         try:
             stream = await find_stream(self._js, subject)
-        except nats.errors.NoRespondersError:  # This server has no JetStream.
-            stream = None
+        except ServiceUnavailableError as error:
+            if error.code is not None:  # JetStream says so itself; without JetStream nobody says anything.
+                raise
+            return None
         if len(self._captured) >= LOOKUPS_MAX:
             self._captured.clear()
         self._captured[subject] = (now, stream)

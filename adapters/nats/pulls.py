@@ -20,6 +20,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from statewright.adapters.nats.connection import Connection
+from statewright.adapters.nats.tasks import end
 from statewright.engine.errors import UnavailableError
 
 BATCH = 256
@@ -115,21 +116,19 @@ class Flow:
     async def close(self, timeout_s: float) -> None:
         """Ask for no more and wait until what is with us is settled (bounded; the rest is delivered again)."""
         self._closing = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
         if self._subscription is not None:
             try:
                 await self._subscription.unsubscribe()
             except nats.errors.Error as error:
                 _LOG.debug("closing %s: %s", self._name, error)
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while self._unsettled and (left := deadline - asyncio.get_running_loop().time()) > 0:
-            self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), left)
-            except TimeoutError:
-                _LOG.warning("%d messages of %s were left for redelivery", self._unsettled, self._name)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._unsettled:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            _LOG.warning("%d messages of %s were left for redelivery", self._unsettled, self._name)
 
     def settled(self, reply: str, answer: bytes) -> None:
         """Used by `Delivery`."""
@@ -165,7 +164,8 @@ class Flow:
                 self._asked += BATCH
                 await self._connection.nc.publish(self._next, _NEXT, reply=self._inbox)
             try:
-                await asyncio.wait_for(self._changed.wait(), SILENCE_MAX_S)
+                async with asyncio.timeout(SILENCE_MAX_S):
+                    await self._changed.wait()
             except TimeoutError:
                 if self._asked:
                     _LOG.warning("no sign of %s for %d s, asking anew", self._name, SILENCE_MAX_S)

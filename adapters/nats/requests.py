@@ -55,12 +55,14 @@ class RequestDoors:
         """Take no more, answer what was taken (bounded)."""
         for subscription in self._subscriptions:
             try:
-                await asyncio.wait_for(subscription.drain(), DRAIN_TIMEOUT_S)  # type: ignore[no-untyped-call]
+                async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                    await subscription.drain()  # type: ignore[no-untyped-call]
             except Exception as error:  # The server may be gone: then there is nothing more to take.
                 _LOG.debug("a door was closed without draining: %s", error)
         self._subscriptions.clear()
         try:
-            await asyncio.wait_for(self._idle.wait(), DRAIN_TIMEOUT_S)
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self._idle.wait()
         except TimeoutError:
             _LOG.warning("%d requests were still unanswered when the doors closed", self._waiting)
         await asyncio.gather(*self._queries, return_exceptions=True)

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import msgspec
 from statewright.adapters.nats.endpoint import Endpoint
+from statewright.adapters.nats.tasks import end
 from statewright.engine.errors import UnavailableError
 
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
@@ -134,10 +135,7 @@ class EmbeddedServer:
 
     async def stop(self) -> None:
         """Ask it to end, make it end after `STOP_TIMEOUT_S`, and free the directory. Idempotent."""
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
-            self._supervisor = None
+        await end(self._supervisor)
         await self._end()
         lock, self._lock = self._lock, -1
         if lock >= 0:
@@ -194,11 +192,7 @@ class EmbeddedServer:
                 raise UnavailableError(f"nats-server ended while starting: {self._last_words()}")
             with suppress(OSError, ValueError, LookupError):
                 port = int(json.loads(ports.read_bytes())["nats"][0].rpartition(":")[2])
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                greeting = await reader.readline()
-                writer.close()
-                await writer.wait_closed()
-                if greeting.startswith(b"INFO "):
+                if await _greets(port):
                     return port
             await asyncio.sleep(_POLL_S)
 
@@ -281,7 +275,8 @@ class EmbeddedServer:
                 with suppress(ProcessLookupError):
                     process.send_signal(number)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._exited.wait(), STOP_TIMEOUT_S)
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await self._exited.wait()
                 break
         self._process = None
 
@@ -313,6 +308,16 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+async def _greets(port: int) -> bool:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        return (await reader.readline()).startswith(b"INFO ")
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 def _write_private(path: Path, content: bytes) -> None:

@@ -49,7 +49,9 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
     def create_table(self) -> None:
         """Make the tables if the file is new. Raises `InvalidError` if it is not ours or of a newer version."""
         with self.datastore.write() as connection:
-            if not schema.check(connection, self.datastore.path):
+            if schema.check(connection, self.datastore.path):
+                schema.stamp(connection)
+            else:
                 schema.create(connection, self._partitions_wanted)
                 super()._create_table(SQLiteCursor(connection.cursor()))
 

@@ -127,8 +127,14 @@ def check_exists(connection: sqlite3.Connection, path: str) -> None:
 
 def create(connection: sqlite3.Connection, partitions: int) -> None:
     """Make the tables in an empty file, in the transaction that is open. Idempotent."""
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    stamp(connection)
     for statement in TABLES:
         connection.execute(statement)
     connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('partitions', ?)", (partitions,))
+
+
+def stamp(connection: sqlite3.Connection) -> None:
+    """Write whose file it is and of which version. On a file that is, it shows that it can be written: on one that
+    can't, SQLite makes of BEGIN IMMEDIATE a reading transaction, which says nothing."""
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -77,20 +77,19 @@ class SQLiteStore:
             os.close(lock)
 
     def _checked_mode(self) -> str:
-        """The mode in which the file opens; raises what the class says."""
+        """The mode in which the file is to be opened; raises what the class says."""
         if not os.path.exists(self.path):
             if self.read_only:
                 raise NotFoundError(f"expected a store at '{self.path}', but there is no such file")
             return "rwc"
-        modes = ("ro", "immutable") if self.read_only else ("rwc",)
-        for mode in modes:
+        for mode in ("ro", "immutable"):
             try:
-                self._check_file("ro" if mode == "rwc" else mode)
-                return mode
+                self._check_file(mode)
+                return mode if self.read_only else "rwc"
             except sqlite3.OperationalError as error:
-                # A cleanly closed WAL database in a directory that can't be written opens only as immutable,
-                # which is right while nobody writes: without a WAL nobody does.
-                if mode == modes[-1] or os.path.exists(f"{self.path}-wal"):
+                # A store that was closed cleanly opens only as immutable where its folder can't be written. That is
+                # right while nobody writes, and without a WAL nobody does.
+                if mode == "immutable" or os.path.exists(f"{self.path}-wal"):
                     raise UnavailableError(f"the store '{self.path}' can't be opened: {error}") from error
             except sqlite3.DatabaseError as error:
                 raise InvalidError(f"expected a SQLite database, but '{self.path}' can't be read: {error}") from error
@@ -136,8 +135,8 @@ class SQLiteStore:
 
 def _path_of(url: str) -> str:
     """The file a URL names. Raises `InvalidError`."""
-    path = unquote(url[len(SCHEME) :]) if url.startswith(SCHEME) else ""
-    if not path or "?" in path or "\0" in path:
+    path = unquote(url[len(SCHEME) :]) if url.startswith(SCHEME) and "?" not in url else ""
+    if not path or "\0" in path:
         raise InvalidError(f"expected a store URL like sqlite:///app.db or sqlite:////var/lib/app.db, got '{url}'")
     if ":memory:" in path:
         raise InvalidError(f"expected a file, got '{url}': a store outlives its process, memory does not")

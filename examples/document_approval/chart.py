@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from statewright.statecharts.builder import assign, chart, final, if_, log, parallel, perform, state, to
+from statewright.statecharts.builder import assign, cancel, chart, final, if_, log, parallel, perform, send, state, to
 
 BY_REQUESTER = "event.data.by == context.requester"
 BY_A_COLLEAGUE = "event.data.by != context.requester"
 MAY_APPROVE = '!(event.data.by in ["", context.requester] + context.approvers)'
 OTHER_REVIEWER = "event.data.reviewer != context.requester"
 COMMENT = 'has(event.data.comment) ? event.data.comment : ""'
-NOT_YET_ESCALATED = "!In('escalated')"
 
 WITHDRAW = to("withdrawn", guard=BY_REQUESTER)
+APPROVE = to(
+    "counting",
+    guard=MAY_APPROVE,
+    actions=assign(approvers="context.approvers + [event.data.by]", comment=COMMENT),
+)
 ASSIGN_REVIEWER = to("under_review", guard=OTHER_REVIEWER, actions=assign(reviewer="event.data.reviewer"))
 
 
@@ -24,8 +28,8 @@ class Approval(msgspec.Struct):
     amount: int
     title: str = ""
     limit: int = 10_000
-    remind_after: str = "24h"
-    escalate_after: str = "72h"
+    reminder_after: str = "24h"
+    escalation_after: str = "72h"
     requester: str = ""
     reviewer: str = ""
     approvers: list[str] = []
@@ -87,16 +91,8 @@ SUBMITTED = state(
 DECISION = state(
     "decision",
     initial="awaiting_approval",
-    on={
-        "approve": to(
-            "counting",
-            internal=True,
-            guard=MAY_APPROVE,
-            actions=assign(approvers="context.approvers + [event.data.by]", comment=COMMENT),
-        )
-    },
     states=[
-        state("awaiting_approval"),
+        state("awaiting_approval", on={"approve": APPROVE}),
         state(
             "counting",
             always=[
@@ -104,19 +100,27 @@ DECISION = state(
                 to("awaiting_second_approval"),
             ],
         ),
-        state("awaiting_second_approval", entry=notify("'manager'", "'a second approval is needed'")),
+        state(
+            "awaiting_second_approval",
+            entry=notify("'manager'", "'a second approval is needed'"),
+            on={"approve": APPROVE},
+        ),
     ],
 )
 
 ATTENTION = state(
     "attention",
     initial="on_time",
-    on={"deadline": to("escalated", internal=True, guard=NOT_YET_ESCALATED)},
-    after={"context.escalate_after": to("escalated", internal=True, guard=NOT_YET_ESCALATED)},
+    entry=send("overdue", id="overdue", delay="context.escalation_after"),
+    exit=cancel("overdue"),
     states=[
-        state("on_time", after={"context.remind_after": "reminded"}),
-        state("reminded", entry=notify("context.reviewer", "'your review is still awaited'")),
-        state("escalated", entry=notify("'manager'", "'the review is overdue'")),
+        state("on_time", on={"overdue deadline": "escalated"}, after={"context.reminder_after": "reminded"}),
+        state(
+            "reminded",
+            entry=notify("context.reviewer", "'your review is still awaited'"),
+            on={"overdue deadline": "escalated"},
+        ),
+        state("escalated", entry=[cancel("overdue"), notify("'manager'", "'the review is overdue'")]),
     ],
 )
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from statewright.statecharts import Chart, Event, chart, final, parallel, state, to
+from statewright.statecharts import Chart, Event, chart, final, history, parallel, state, to
 from transitions.extensions.nesting import HierarchicalMachine
 
 CYCLES = 400
@@ -65,10 +65,24 @@ def nested() -> Chart:
 
 def regions(count: int) -> Chart:
     parts = [
-        state(f"r{i}", states=[state(f"a{i}", on={f"go{i}": f"b{i}"}), state(f"b{i}", on={f"back{i}": f"a{i}"})])
+        state(
+            f"r{i}",
+            states=[
+                state(f"a{i}", on={f"go{i}": f"b{i}", "all": f"b{i}"}),
+                state(f"b{i}", on={f"back{i}": f"a{i}", "all": f"a{i}"}),
+            ],
+        )
         for i in range(count)
     ]
     return chart("regions", states=[parallel("p", states=parts)])
+
+
+def remembering() -> Chart:
+    """A compound state that is left and entered again through its history."""
+    inner = [state("a", on={"next": "b"}), state("b", on={"next": "a"}), history("h", target="a")]
+    return chart(
+        "history", states=[state("work", states=inner, on={"pause": "rest"}), state("rest", on={"resume": "h"})]
+    )
 
 
 def drive(subject: Chart, names: list[str], context: dict[str, Any]) -> Callable[[], int]:
@@ -139,6 +153,13 @@ def transitions_regions(count: int) -> Callable[[], int]:
     return drive_transitions([{"name": "p", "parallel": parts}], rows, "p", [f"go{count // 2}", f"back{count // 2}"])
 
 
+def transitions_all(count: int) -> Callable[[], int]:
+    parts = [{"name": f"r{i}", "children": ["a", "b"], "initial": "a"} for i in range(count)]
+    pairs = [("a", "b"), ("b", "a")]
+    rows = [["all", f"p_r{i}_{source}", f"p_r{i}_{target}"] for i in range(count) for source, target in pairs]
+    return drive_transitions([{"name": "p", "parallel": parts}], rows, "p", ["all"])
+
+
 def transitions_approval() -> Callable[[], int]:
     states = ["draft", "submitted", "under", "escalated", "changes", "approved", "rejected"]
     rows = [
@@ -169,7 +190,9 @@ def main() -> None:
     rows: list[tuple[str, Callable[[], int], Callable[[], int] | None]] = [
         ("flat", drive(flat(), ["go"], {}), transitions_flat()),
         ("nested, 6 deep", drive(nested(), ["go", "back"], {}), transitions_nested()),
-        ("parallel, 3 regions", drive(regions(3), ["go1", "back1"], {}), transitions_regions(3)),
+        ("parallel, 1 of 3 changes", drive(regions(3), ["go1", "back1"], {}), transitions_regions(3)),
+        ("parallel, all 3 change", drive(regions(3), ["all"], {}), transitions_all(3)),
+        ("history", drive(remembering(), ["next", "pause", "resume"], {}), None),
         (
             "approval, Python guards",
             drive(approval(affordable), APPROVAL_EVENTS, {"amount": 20}),

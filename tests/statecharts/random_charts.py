@@ -147,4 +147,4 @@ def _actions(draw: st.DrawFn, skeleton: Skeleton) -> list[Tree]:
     return actions
 
 
-events = st.lists(st.sampled_from(EVENTS), max_size=8)
+events = st.lists(st.sampled_from(EVENTS), max_size=16)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from statewright.statecharts import Chart, ChartError, Event, StatewrightError, UnknownState, chart, final, state, to
-from statewright.statecharts.machine import CACHED_MAX
+from statewright.statecharts.caches import CACHED_MAX
 from transitions.extensions.nesting import HierarchicalMachine, NestedState, NestedTransition
 
 from tests.statecharts.behaviour import read

@@ -167,6 +167,12 @@ def test_mermaid_draws_nesting_regions_history_guards_and_delays() -> None:
     )
 
 
+def test_mermaid_draws_no_arrow_from_a_state_into_itself() -> None:
+    """Its layout fails on those; the arrow begins at each child instead."""
+    drawn = mermaid(read("states: {a: {on: {again: c}, states: {b: {}, c: {}, f: {type: final}}}}"))
+    assert [line.strip() for line in drawn.splitlines() if "again" in line] == ["b --> c : again", "c --> c : again"]
+
+
 def test_check_finds_what_cannot_happen() -> None:
     chart = read(
         """

@@ -111,9 +111,11 @@ async def raw(endpoint: Endpoint) -> AsyncIterator[NatsClient]:
 async def serving(folder: Path, url: str = "embedded", **settings: Any) -> AsyncIterator[tuple[Engine, Client]]:
     """An engine with its doors open (on its own server by default) and a client of it."""
     charts = settings.pop("charts", [LIGHT, ORDER])
-    async with Engine.open(store_in(folder), charts=charts, nats=url, **settings) as engine:
-        async with await Client.connect(engine._doors.endpoint) as client:
-            yield engine, client
+    async with (
+        Engine.open(store_in(folder), charts=charts, nats=url, **settings) as engine,
+        await Client.connect(engine._doors.endpoint) as client,
+    ):
+        yield engine, client
 
 
 def free_port() -> int:

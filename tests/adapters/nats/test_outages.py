@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -140,32 +139,35 @@ async def test_a_server_that_goes_while_somebody_waits(tmp_path: Path) -> None:
 @asynccontextmanager
 async def plain_server(folder: Path) -> AsyncIterator[Endpoint]:
     """A nats-server that nobody configured: no JetStream, no password, its own limits."""
-    command = [find_binary(), "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    arguments = ["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(folder)]
+    process = await asyncio.create_subprocess_exec(find_binary(), *arguments, stderr=asyncio.subprocess.DEVNULL)
     try:
         ports = folder / f"nats-server_{process.pid}.ports"
         text = await eventually(lambda: ports.exists() and ports.read_text(), "the ports file")
         yield Endpoint(json.loads(text)["nats"][0])
     finally:
         process.terminate()
-        process.wait(10)
+        await process.wait()
 
 
 async def test_a_server_without_jetstream(tmp_path: Path) -> None:
     """All that needs no stream works."""
-    async with plain_server(tmp_path) as endpoint, raw(endpoint) as nc:
-        async with serving(tmp_path, endpoint.url, charts=[LIGHT, ORDER]) as (engine, client):
-            await client.start("light", {"limit": 3}, id="l-1")
-            assert (await client.send("l-1", "toggle")).kind == "recorded"
-            await nc.publish("data.processed", b'{"workflowInstanceId": "l-1", "job": "j-1"}')
-            await eventually(lambda: _has(engine, {"j-1"}), "the foreign message")
-            heard = await nc.subscribe("orders.announced")
-            await nc.flush()
-            await client.start("order", id="o-1")
-            await client.send("o-1", "announce")
-            assert (await heard.next_msg(timeout=10)).data == b'{"n":1}'
-            with pytest.raises(UnavailableError, match="JetStream"):
-                await client.publish("l-1", "toggle")
+    async with (
+        plain_server(tmp_path) as endpoint,
+        raw(endpoint) as nc,
+        serving(tmp_path, endpoint.url, charts=[LIGHT, ORDER]) as (engine, client),
+    ):
+        await client.start("light", {"limit": 3}, id="l-1")
+        assert (await client.send("l-1", "toggle")).kind == "recorded"
+        await nc.publish("data.processed", b'{"workflowInstanceId": "l-1", "job": "j-1"}')
+        await eventually(lambda: _has(engine, {"j-1"}), "the foreign message")
+        heard = await nc.subscribe("orders.announced")
+        await nc.flush()
+        await client.start("order", id="o-1")
+        await client.send("o-1", "announce")
+        assert (await heard.next_msg(timeout=10)).data == b'{"n":1}'
+        with pytest.raises(UnavailableError, match="JetStream"):
+            await client.publish("l-1", "toggle")
 
 
 async def test_the_endpoint_file_lives_as_long_as_the_doors(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from statewright.adapters.nats.client import Client
 from statewright.engine import Engine
 
-from tests.adapters.nats.support import ORDER, eventually, raw, running_server, serving, store_in, url_of
+from tests.adapters.nats.support import eventually, raw, running_server, serving, url_of
 
 pytestmark = pytest.mark.integration
 
@@ -138,9 +138,8 @@ async def test_a_service_that_comes_later_is_asked_again(tmp_path: Path) -> None
 
         await nc.subscribe("statewright.calls.billing.charge", cb=charge)
         await nc.flush()
-        async with Engine.open(store_in(tmp_path), charts=[ORDER], nats=url_of(server.endpoint)):
-            async with await Client.connect(server.endpoint) as client:
-                await eventually(lambda: is_in(client, "o-1", "paid"), "the payment")
+        async with serving(tmp_path, url_of(server.endpoint)) as (_, client):
+            await eventually(lambda: is_in(client, "o-1", "paid"), "the payment")
         assert attempts == ["2"]
 
 

@@ -6,14 +6,13 @@ import asyncio
 import os
 import signal
 import stat
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-import nats.errors
 import pytest
-from nats.aio.client import Client as NatsClient
+from statewright.adapters.nats.connection import connect
+from statewright.adapters.nats.endpoint import Endpoint
 from statewright.adapters.nats.server import EmbeddedServer, find_binary
 from statewright.engine.errors import UnavailableError
 
@@ -37,14 +36,11 @@ async def test_it_serves_jetstream_on_loopback_to_those_who_know_the_password(tm
         async with raw(server.endpoint) as nc:
             assert (await nc.jetstream().account_info()).streams == 0
             assert nc.max_payload > 10_000_000
-        with pytest.raises(nats.errors.Error, match="Authorization"):
-            await NatsClient().connect(server.endpoint.url, allow_reconnect=False, error_cb=_quiet)
+        with pytest.raises(UnavailableError, match="Authorization"):
+            await connect(Endpoint(server.endpoint.url), name="a stranger", timeout_s=0.5)
         pid = server.pid
         assert is_running(pid)
     assert not is_running(pid)
-
-
-async def _quiet(_: Exception) -> None: ...
 
 
 async def test_its_secrets_are_private(tmp_path: Path) -> None:
@@ -143,6 +139,8 @@ def test_finding_the_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 SCRIPT = """
 import asyncio, sys, threading
+from statewright.adapters.nats.connection import connect
+from statewright.adapters.nats.endpoint import Endpoint
 from statewright.adapters.nats.server import EmbeddedServer
 
 async def main():
@@ -163,14 +161,14 @@ thread.join()
 async def test_no_orphan_survives_its_engine(tmp_path: Path) -> None:
     """Killed without a chance to clean up, three times over, each next run taking the directory at once."""
     for _ in range(3):
-        engine = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "server")], stdout=subprocess.PIPE)
+        arguments = ["-c", SCRIPT, str(tmp_path / "server")]
+        engine = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
         assert engine.stdout is not None
-        with engine.stdout:
-            pid = int(await asyncio.to_thread(engine.stdout.readline))
+        pid = int(await engine.stdout.readline())
         assert is_running(pid)
         began = time.perf_counter()
         engine.kill()
-        engine.wait()
+        await engine.wait()
         await eventually(lambda pid=pid: not is_running(pid), "the server's end")
         assert time.perf_counter() - began < 2
     async with running_server(tmp_path) as server:

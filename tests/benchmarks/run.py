@@ -1,0 +1,104 @@
+"""All figures side by side, in one run, on one disk: `make bench`, or `python -m tests.benchmarks.run --help`.
+
+Rates are events a second, latencies milliseconds. Every timed store is verified afterwards: rows = fold. Nothing here
+asserts on time; the bars are printed beside what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+
+from statewright.engine.verify import verify_store
+from tests.benchmarks import raw_sqlite
+from tests.benchmarks.direct import direct, url
+from tests.benchmarks.doors import jetstream_door, request_door
+from tests.benchmarks.loading import loading
+from tests.benchmarks.step import print_table
+from tests.benchmarks.workload import Run, median_ratio
+
+SENDERS = (1, 10, 100, 1_000)
+BATCHES = (1, 10, 100, 1_000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of each timed run")
+    parser.add_argument("--folder", type=Path, help="where the stores are made (default: a temporary folder)")
+    parser.add_argument("--many", type=int, default=200_000, help="instances in the large store of the load test")
+    parser.add_argument("--backlog", type=int, default=20_000, help="events drained from JetStream")
+    parser.add_argument("--only", choices=("step", "direct", "doors", "loading"), help="one part alone")
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="statewright-bench-", dir=given.folder))
+    print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, {platform.system()}")
+    try:
+        if given.only in (None, "step"):
+            print("\nstep alone, in memory")
+            print_table(rounds=5)
+        if given.only in (None, "direct"):
+            measure_direct(folder, given.seconds)
+        if given.only in (None, "doors"):
+            measure_doors(folder, given.seconds, given.backlog)
+        if given.only in (None, "loading"):
+            measure_loading(folder, given.many)
+    finally:
+        shutil.rmtree(folder)
+
+
+def measure_direct(folder: Path, seconds: float) -> None:
+    print("\nthe limits: SQLite in WAL with synchronous=FULL, rows of the size of ours")
+    raw = {batch: raw_sqlite.single_table(folder / f"raw-{batch}.db", batch, seconds) for batch in BATCHES}
+    ours = {batch: raw_sqlite.our_statements(folder / f"ours-{batch}.db", batch, seconds) for batch in BATCHES}
+    print(f"{'batch':>8} {'one table, rows/s':>20} {'our statements, events/s':>26}")
+    for batch in BATCHES:
+        print(f"{batch:>8} {raw[batch].rate:>20,.0f} {ours[batch].rate:>26,.0f}")
+    print(f"raw single insert: p50 {raw[1].percentile_ms(50):.2f} ms, p99 {raw[1].percentile_ms(99):.2f} ms")
+
+    print("\nEngine.send on the document approval (guards in CEL, timers, effects recorded)")
+    print(f"{'senders':>8} {'events/s':>12} {'p50 ms':>9} {'p99 ms':>9}")
+    runs: dict[int, Run] = {}
+    for senders in SENDERS:
+        run = runs[senders] = asyncio.run(direct(folder, senders, seconds))
+        print(f"{senders:>8} {run.rate:>12,.0f} {run.percentile_ms(50):>9.2f} {run.percentile_ms(99):>9.2f}")
+        check(url(folder, senders))
+    bar = min(12_000.0, 0.12 * raw[100].rate)
+    print(f"100 senders: {runs[100].rate:,.0f} events/s, bar {bar:,.0f}; {runs[100].rate / raw[100].rate:.1%} of one table,")
+    print(f"             {runs[100].rate / ours[100].rate:.1%} of our statements")
+    ratio = runs[1].percentile_ms(50) / raw[1].percentile_ms(50)
+    print(f"1 sender: p50 is {ratio:.1f} times the raw insert's, bar 4")
+
+
+def measure_doors(folder: Path, seconds: float, backlog: int) -> None:
+    print("\nover NATS: client, nats-server and `statewright serve` in three processes")
+    print(f"{'senders':>8} {'events/s':>12} {'p50 ms':>9} {'p99 ms':>9}")
+    for senders in (1, 100):
+        run = asyncio.run(request_door(folder, senders, seconds))
+        print(f"{senders:>8} {run.rate:>12,.0f} {run.percentile_ms(50):>9.2f} {run.percentile_ms(99):>9.2f}")
+        check(f"sqlite:///{folder}/requests-{senders}.db")
+    rate = asyncio.run(jetstream_door(folder, 200, backlog))
+    print(f"JetStream door, a backlog of {backlog:,} drained: {rate:,.0f} events/s")
+    check(f"sqlite:///{folder}/jetstream.db")
+
+
+def measure_loading(folder: Path, many: int) -> None:
+    few_us, many_us = asyncio.run(loading(folder, 1_000, many, rounds=5))
+    print(f"\nloading one instance: {statistics.median(few_us):.0f} us among 1,000, ", end="")
+    print(f"{statistics.median(many_us):.0f} us among {many:,}; ratio {median_ratio(few_us, many_us):.2f}, bar 0.85")
+
+
+def check(store: str) -> None:
+    """Rows = fold, or stop."""
+    found = verify_store(store)
+    if not found.is_true:
+        raise SystemExit(f"{store} is not true to itself: {found.differences[:5]}")
+    print(f"         verified: {found.facts:,} facts of {found.instances:,} instances fold to their rows")
+
+
+if __name__ == "__main__":
+    main()
