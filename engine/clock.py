@@ -47,6 +47,11 @@ class ManualClock:
     def now(self) -> int:
         return self._now
 
+    @property
+    def waiting(self) -> list[int]:
+        """The times that somebody waits for, in order."""
+        return sorted(due_at for due_at, _, sleeper in self._sleepers if not sleeper.done())
+
     def advance(self, seconds: float) -> None:
         """Move the clock forward by `seconds` (> 0) and wake whoever was waiting for a time passed."""
         self._now += round(seconds * SECOND_NS)

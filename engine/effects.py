@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -67,7 +68,8 @@ class Effects:
         self._clock = clock
         self._handlers: dict[str, Handler] = {}
         self._performers: dict[str, Handler] = {}
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        """By effect id."""
         self.alarm = Alarm(clock)
 
     def register(self, name: str, handler: Handler) -> None:
@@ -103,9 +105,10 @@ class Effects:
                     _LOG.exception("effects can't be claimed; looking again in a second")
                     await self._clock.sleep_until(self._clock.now() + SECOND_NS)
         finally:
-            for task in self._under_way:
+            tasks = list(self._under_way.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._under_way, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _claim_due(self) -> bool:
         """Start performing due effects; whether it is worth looking again at once."""
@@ -115,9 +118,11 @@ class Effects:
         now = self._clock.now()
         rows = await self._runtime.on_writer(self._claim, now, room)
         for row in rows:
+            if row.effect_id in self._under_way:
+                continue  # The clock has leapt past its lease while it is still being performed here: it goes on.
             task = asyncio.create_task(self._perform(row), name=f"effect {row.effect_id}")
-            self._under_way.add(task)
-            task.add_done_callback(self._ended)
+            self._under_way[row.effect_id] = task
+            task.add_done_callback(partial(self._ended, row.effect_id))
         return len(rows) == room
 
     def _claim(self, now: int, room: int) -> list[EffectRow]:
@@ -133,8 +138,8 @@ class Effects:
         names, kinds = list(self._handlers), list(self._performers)
         return await self._runtime.on_reader(lambda: self._recorder.next_effect_at(names=names, kinds=kinds))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+    def _ended(self, effect_id: str, task: asyncio.Task[None]) -> None:
+        del self._under_way[effect_id]
         self.alarm.ring()
 
     def _performed_by(self, row: EffectRow) -> Handler | None:

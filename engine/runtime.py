@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from eventsourcing.persistence import (
     DataError,
@@ -35,6 +35,8 @@ from statewright.engine.unit import Answer, FirstOutcome, FirstStart, Unit
 from statewright.statecharts.errors import StatewrightError
 
 BATCH_MAX = 1_024
+OVERLAP_MIN = 32
+"""From how many waiting requests on a batch is split, so that deciding one half overlaps with writing the other."""
 QUEUE_MAX = 20_000
 CONFLICTS_MAX = 3
 """How often one request is decided anew because another writer was first."""
@@ -58,6 +60,14 @@ class Delivery:
         self.answered = answered
 
 
+class _Decided(NamedTuple):
+    """A batch with what has been decided about it, not recorded yet."""
+
+    batch: Sequence[Delivery]
+    unit: Unit
+    answers: list[tuple[Delivery, Answer]]
+
+
 class Runtime:
     """Owns the writing thread and the residents. `on_commit` is told the changes of each commit."""
 
@@ -72,6 +82,9 @@ class Runtime:
         self._arrived = asyncio.Event()
         self._closing = False
         self._now = 0
+        self._under_way: asyncio.Task[None] | None = None
+        self._recording: Set[str] = frozenset()
+        self._looking_up: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="statewright-writer")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="statewright-reader")
@@ -108,26 +121,68 @@ class Runtime:
         self._reader.shutdown()
 
     async def _run(self) -> None:
-        queue = self._queue
         while True:
-            while not queue:
-                if self._closing:
-                    return
+            batch = self._take()
+            if not batch:
+                if self._closing and not self._queue:
+                    break
                 self._arrived.clear()
                 await self._arrived.wait()
-            batch = [queue.popleft() for _ in range(min(len(queue), BATCH_MAX))]
+                continue
             try:
-                await self._process(batch)
+                decided = await self._decide(batch)
             except Exception as error:  # The loop must outlive any fault: it is answered, and said.
                 _LOG.exception("a batch of %d requests failed", len(batch))
                 _answer_all(batch, error)
-            await asyncio.sleep(0)  # Lets those just answered send again, so that they share the next commit.
+                continue
+            await self._until_recorded()
+            self._recording = decided.unit.drafts.keys()
+            self._under_way = self._loop.create_task(self._finish(decided))
+        await self._until_recorded()
+        await asyncio.gather(*self._looking_up)
+
+    def _take(self) -> list[Delivery]:
+        """What is decided next, in order of arrival. While a commit is under way its instances' requests wait for it;
+        while none is, half of what has arrived is taken, so that the other half is decided while that is written."""
+        queue, recording = self._queue, self._recording
+        if self._under_way is None:
+            waiting = len(queue)
+            size = waiting if waiting < OVERLAP_MIN else waiting // 2
+            return [queue.popleft() for _ in range(min(size, BATCH_MAX))]
+        batch: list[Delivery] = []
+        held: list[Delivery] = []
+        while queue and len(batch) + len(held) < BATCH_MAX:
+            delivery = queue.popleft()
+            (held if delivery.request.instance_id in recording else batch).append(delivery)
+        queue.extendleft(reversed(held))
+        return batch
+
+    async def _until_recorded(self) -> None:
+        if self._under_way is not None:
+            await self._under_way
+
+    async def _finish(self, decided: _Decided) -> None:
+        try:
+            await self._record(decided)
+        except Exception as error:  # As above: answered, and said.
+            _LOG.exception("a batch of %d requests failed", len(decided.batch))
+            _answer_all(decided.batch, error)
+        finally:
+            self._recording, self._under_way = frozenset(), None
+            self._arrived.set()
 
     async def _process(self, batch: Sequence[Delivery], conflicts: int = 0) -> None:
-        """Decide, record and answer one batch."""
+        """Decide, record and answer one batch, alone."""
+        await self._record(await self._decide(batch), conflicts)
+
+    async def _decide(self, batch: Sequence[Delivery]) -> _Decided:
         loaded, batch = await self._load(batch)
         unit = self._unit(loaded)
-        decided = [(delivery, unit.decide(delivery.request)) for delivery in batch]
+        return _Decided(batch, unit, [(delivery, unit.decide(delivery.request)) for delivery in batch])
+
+    async def _record(self, decided: _Decided, conflicts: int = 0) -> None:
+        """Make a decided batch durable and answer it."""
+        batch, unit, answers = decided
         if not unit.is_empty:
             try:
                 unit.seal()
@@ -137,7 +192,13 @@ class Runtime:
                     await self._recover(batch, unit, error, conflicts)
                     return
             self._advance(unit)
-        lookups = [pair for pair in decided if _settle(*pair)]
+        lookups = [pair for pair in answers if _settle(*pair)]
+        if lookups:  # Apart, so that a flood of duplicates holds nobody up.
+            task = self._loop.create_task(self._look_up_all(lookups))
+            self._looking_up.add(task)
+            task.add_done_callback(self._looking_up.discard)
+
+    async def _look_up_all(self, lookups: Sequence[tuple[Delivery, Answer]]) -> None:
         for delivery, answer in lookups:
             await self._look_up(delivery, answer)
 

@@ -32,6 +32,7 @@ class Doors:
         self._connection: Connection | None = None
         self._requests: RequestDoors | None = None
         self._inbound: Inbound | None = None
+        self._history: History | None = None
         self.endpoint = endpoint
         self.server = server
 
@@ -45,9 +46,9 @@ class Doors:
         performers = Performers(connection, engine.clock, call_timeout_s)
         engine.performer("emit", performers.emit)
         engine.performer("call", performers.call)
-        history = History(engine, connection)
-        await history.open()
-        await engine.attach(history)
+        self._history = History(engine, connection)
+        await self._history.open()
+        await engine.attach(self._history)
         self._inbound = Inbound(engine, connection)
         await self._inbound.open()
         self._requests = RequestDoors(engine, connection)
@@ -63,6 +64,9 @@ class Doors:
         inbound, self._inbound = self._inbound, None
         requests, self._requests = self._requests, None
         await asyncio.gather(*(door.close() for door in (requests, inbound) if door is not None))
+        history, self._history = self._history, None
+        if history is not None:
+            await history.close()
         if self._connection is not None:
             await self._connection.close()
         server, self.server = self.server, None

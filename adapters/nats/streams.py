@@ -5,6 +5,8 @@ Invariant: nothing that exists is changed: an administrator's settings (replicas
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nats.js import JetStreamContext, api
 from nats.js.errors import BadRequestError, NotFoundError
 from statewright.engine.errors import UnavailableError
@@ -19,6 +21,7 @@ HISTORY = api.StreamConfig(
     name="STATEWRIGHT_HISTORY",
     description="Every committed fact of every Statewright instance, in order.",
     subjects=["statewright.history.*.*"],
+    persist_mode=api.PersistMode.ASYNC,
 )
 OWN_PREFIX = "statewright."
 
@@ -27,7 +30,7 @@ async def ensure_stream(js: JetStreamContext, config: api.StreamConfig) -> None:
     """Make the stream unless there is one of this name that takes these subjects. Raises `UnavailableError` if the one
     that exists takes others, and the driver's errors."""
     try:
-        await js.add_stream(config)
+        await js.add_stream(replace(config))  # The driver changes what it is given.
     except BadRequestError as error:
         if error.err_code != 10058:  # Not "name already in use with a different configuration".
             raise

@@ -20,6 +20,8 @@ from statewright.adapters.sqlite.factory import Factory
 from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
 
 SCHEME = "sqlite:///"
+SQLITE_MIN = (3, 35, 0)
+"""The first SQLite with all that the statements use (RETURNING came last). Python brings its own or the system's."""
 
 
 class SQLiteStore:
@@ -33,6 +35,9 @@ class SQLiteStore:
         self.url = url
         self.read_only = read_only
         self.path = _path_of(url)
+        if sqlite3.sqlite_version_info < SQLITE_MIN:
+            least = ".".join(map(str, SQLITE_MIN))
+            raise UnavailableError(f"expected SQLite {least} or newer, but this Python has {sqlite3.sqlite_version}")
         self._lock: int | None = None
         self._mode = self._checked_mode()
 

@@ -185,7 +185,11 @@ def best_us(run: Callable[[], int], rounds: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    print_table(parser.parse_args().rounds)
+
+
+def print_table(rounds: int) -> None:
+    """Measure and print all rows, each the best of `rounds` rounds."""
     cel = "context.amount < 1000"
     rows: list[tuple[str, Callable[[], int], Callable[[], int] | None]] = [
         ("flat", drive(flat(), ["go"], {}), transitions_flat()),

@@ -1,4 +1,4 @@
-"""The client of the kill test: many senders that send each item until it is acknowledged, and a book of who said what."""
+"""The client of the kill test: many senders, each item sent until it is acknowledged, and a book of it all."""
 
 from __future__ import annotations
 
@@ -78,4 +78,5 @@ class Workload:
             return await self._client.start("crash", {}, id=item.instance_id)
         if item.how == "send":
             return await self._client.send(item.instance_id, "step", event_id=item.event_id)
-        return await self._client.publish(item.instance_id, "step", event_id=item.event_id)
+        await self._client.publish(item.instance_id, "step", event_id=item.event_id)
+        return None

@@ -1,4 +1,4 @@
-"""A real SQLite store whose recorder fails when it is told to: before the commit, or after it, when the answer is lost."""
+"""A real SQLite store whose recorder fails when told to: before the commit, or after it, when the answer is lost."""
 
 from __future__ import annotations
 

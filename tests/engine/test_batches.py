@@ -71,20 +71,31 @@ async def test_duplicates_in_one_batch_are_recorded_once(world: World) -> None:
 async def test_what_arrives_together_is_one_transaction(world: World) -> None:
     async with world:
         await world.engine.start("counter", id="c")
-        await asyncio.gather(*(world.engine.start("counter", id=f"c-{n}") for n in range(50)))
+        await asyncio.gather(*(world.engine.start("counter", id=f"c-{n}") for n in range(20)))
         reader = sqlite3.connect(world.path)
         facts = "SELECT count(*) FROM stored_events"
         before = reader.execute(facts).fetchone()[0]
         seen = {before}
 
-        answers = submit_together(world.engine, *(ExternalEvent(f"c-{n}", "add", n, "e") for n in range(50)))
+        answers = submit_together(world.engine, *(ExternalEvent(f"c-{n}", "add", n, "e") for n in range(20)))
         while not all(answer.done() for answer in answers):
             seen.add(reader.execute(facts).fetchone()[0])
             await asyncio.sleep(0)
         seen.add(reader.execute(facts).fetchone()[0])
         reader.close()
 
-        assert seen == {before, before + 50}
+        assert seen == {before, before + 20}
+
+
+async def test_a_large_batch_is_written_in_two_halves_that_overlap(world: World) -> None:
+    async with world:
+        await asyncio.gather(*(world.engine.start("counter", id=f"c-{n}") for n in range(100)))
+
+        outcomes = await answers_of(world.engine, *(ExternalEvent(f"c-{n}", "add", n, "e") for n in range(100)))
+        again = await answers_of(world.engine, *(ExternalEvent("c-7", "add", n, f"f-{n}") for n in range(100)))
+
+        assert all(outcome.kind == "recorded" for outcome in outcomes)
+        assert [outcome.sequence for outcome in again] == list(range(3, 103))
 
 
 async def test_an_answer_is_given_only_for_what_is_on_disk(world: World) -> None:

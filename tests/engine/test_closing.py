@@ -79,7 +79,7 @@ async def test_a_reader_sees_what_the_owner_has_recorded_and_changes_nothing(wor
                 await reader.start("counter")
             with pytest.raises(UnavailableError, match="is open for reading only"):
                 await reader.cancel("c")
-        assert len(await world.engine.history("c")) == 3
+        assert len(await world.facts("c")) == 3
 
 
 async def test_a_reader_reads_on_when_the_owner_has_gone(world: World) -> None:
@@ -131,8 +131,8 @@ async def test_history_and_replay_as_of_a_sequence_or_a_time(world: World) -> No
             world.clock.advance(1)
             await world.engine.send("c", "add", n)
 
-        assert [fact.sequence for fact in await world.engine.history("c", after=1, to=3)] == [2, 3]
-        assert await world.engine.history("c", after=4) == []
+        assert [fact.sequence for fact in await world.facts("c", after=1, to=3)] == [2, 3]
+        assert await world.facts("c", after=4) == []
         as_of_2 = await world.engine.replay("c", to_sequence=2)
         assert (as_of_2.instance.context["total"], len(as_of_2.facts)) == (1, 2)
         at_2 = await world.engine.replay("c", at=start + 2_000_000_000)

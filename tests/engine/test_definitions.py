@@ -68,7 +68,7 @@ async def test_the_same_version_with_other_content_is_refused(world: World) -> N
         await world.engine.close()
         world.charts = [door("1", "pull")]
 
-        with pytest.raises(AlreadyExistsError, match="'door' version '1' is stored with digest .* a new version"):
+        with pytest.raises(AlreadyExistsError, match=r"'door' version '1' is stored with digest .* a new version"):
             await world.open()
 
         world.charts = [door("1", "push")]
@@ -108,9 +108,9 @@ async def test_a_chart_whose_function_is_gone_is_unavailable_and_records_nothing
         world.charts = [COUNTER]
         await world.restart()
 
-        with pytest.raises(UnavailableError, match="'gate' version '1' can't be used here: .*'is_even'"):
+        with pytest.raises(UnavailableError, match=r"'gate' version '1' can't be used here: .*'is_even'"):
             await world.engine.send("g", "try", 2, event_id="e-1")
-        with pytest.raises(UnavailableError, match="'gate' version '1' can't be used here: .*'is_even'"):
+        with pytest.raises(UnavailableError, match=r"'gate' version '1' can't be used here: .*'is_even'"):
             await world.engine.start("gate", id="h")
 
         assert await world.types("g") == ["instance_started"]
@@ -126,7 +126,7 @@ async def test_the_newest_version_being_unusable_does_not_bring_back_an_older_on
         world.charts = []
         await world.restart()
 
-        with pytest.raises(UnavailableError, match="'door' version '2' can't be used here"):
+        with pytest.raises(UnavailableError, match=r"'door' version '2' can't be used here"):
             await world.engine.start("door", id="d")
 
         assert (await world.engine.start("door", id="d", version="1")).status == "active"

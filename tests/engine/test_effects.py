@@ -14,6 +14,7 @@ from statewright.engine.clock import SECOND_NS
 from statewright.engine.effects import ATTEMPTS_MAX
 from statewright.engine.recorder import EffectRow
 from statewright.engine.requests import PAYLOAD_BYTES_MAX, EffectResult
+from statewright.engine.residents import SEEN_MAX
 
 from tests.engine.worlds import World, type_of, until
 
@@ -126,7 +127,7 @@ async def test_after_the_last_attempt_the_effect_has_failed(world: World) -> Non
 @pytest.mark.parametrize(
     ("handler", "error"),
     [
-        (lambda call: {}[1], "KeyError: 1"),
+        (lambda call: [][1], "IndexError: list index out of range"),
         (lambda call: object(), "InvalidError: expected the result of handler 'work' to be JSON, got object"),
         (lambda call: "x" * PAYLOAD_BYTES_MAX, "TooLargeError: expected the result of handler 'work' of at most"),
     ],
@@ -135,8 +136,8 @@ async def test_what_trying_again_cannot_help_fails_at_once(world: World, handler
     def work(call: EffectCall) -> Any:
         try:
             return handler(call)
-        except KeyError as fault:
-            raise PermanentError(f"KeyError: {fault}") from fault
+        except IndexError as fault:
+            raise PermanentError(f"IndexError: {fault}") from fault
 
     async with world:
         world.engine.handler("work")(work)
@@ -269,13 +270,40 @@ async def test_a_handler_that_the_closing_interrupts_is_performed_again(world: W
         assert performed == [1, 2]
 
 
+async def test_a_clock_that_leaps_does_not_make_a_handler_run_twice_at_once(world: World) -> None:
+    calls: list[str] = []
+    may_end = asyncio.Event()
+    async with world:
+
+        @world.engine.handler("work")
+        async def work(call: EffectCall) -> str:
+            calls.append(call.effect_id)
+            if call.instance_id == "e":
+                await may_end.wait()
+            return "done"
+
+        for name in ("e", "f"):
+            await world.engine.start("effects", id=name)
+        await world.engine.send("e", "go", 1)
+        await until(lambda: calls == ["e-2-0"], "the handler to run")
+
+        world.clock.advance(86_400)
+        await until_effect(world, "running", 2)
+        await world.engine.send("f", "go", 1)
+        await until_effect(world, "done", 1, "f")
+
+        assert calls == ["e-2-0", "f-2-0"]
+        may_end.set()
+        await until_effect(world, "done", 2)
+
+
 async def test_a_second_result_changes_nothing(world: World) -> None:
     async with world:
         world.engine.handler("work")(lambda call: "first")
         await world.engine.start("effects", id="e")
         await world.engine.send("e", "go", 1)
         await until_effect(world, "done", 1)
-        before = await world.engine.history("e")
+        before = await world.facts("e")
 
         for restarted in (False, True):
             if restarted:
@@ -286,7 +314,12 @@ async def test_a_second_result_changes_nothing(world: World) -> None:
             ]
             assert await asyncio.gather(*answers) == [None, None, None]
 
-        assert await world.engine.history("e") == before
+            assert await world.facts("e") == before
+
+        await asyncio.gather(*(world.engine.send("e", "nonsense", n) for n in range(SEEN_MAX)))
+        await world.restart()
+        late = world.engine._running.submit(EffectResult("e", "e-2-0", "work", "long after"))
+        assert await late is None
         assert (await effect(world)).state == "done"
 
 
@@ -354,4 +387,4 @@ async def test_an_effect_of_a_cancelled_instance_is_not_performed(world: World) 
 
         await until_effect(world, "done", 1, "f")
         assert performed == ["f-2-0"]
-        assert [type_of(fact) for fact in await world.engine.history("e")][-1] == "instance_cancelled"
+        assert [type_of(fact) for fact in await world.facts("e")][-1] == "instance_cancelled"

@@ -1,4 +1,4 @@
-"""Commits that fail: only the guilty request does, nothing is acknowledged on a guess, and memory stays what the log says."""
+"""Commits that fail: only the guilty request does, nothing is answered on a guess, memory stays what the log says."""
 
 from __future__ import annotations
 
@@ -46,9 +46,8 @@ def recorder(world: World) -> FaultyRecorder:
 def forbid(world: World, what: str) -> None:
     """Have SQLite itself refuse facts of which `what` (SQL) holds."""
     connection = sqlite3.connect(world.path)
-    connection.execute(
-        f"CREATE TRIGGER forbidden BEFORE INSERT ON stored_events WHEN {what} BEGIN SELECT RAISE(ABORT, 'forbidden'); END"
-    )
+    refuse = "SELECT RAISE(ABORT, 'forbidden')"
+    connection.execute(f"CREATE TRIGGER forbidden BEFORE INSERT ON stored_events WHEN {what} BEGIN {refuse}; END")
     connection.close()
 
 
@@ -199,7 +198,7 @@ async def test_a_commit_whose_answer_is_lost_counts_as_what_it_is(world: World, 
 
 
 async def test_facts_of_another_writer_are_read_before_deciding_again(world: World) -> None:
-    """Somebody else got in between: the resident is stale, the commit conflicts, the request is decided on what is so."""
+    """Somebody else got in between: the resident is stale, the commit conflicts, and is decided on what is so."""
     async with world:
         await world.engine.start("counter", id="c")
         other = World(world.path.with_name("other.db"), *world.charts)
@@ -213,7 +212,9 @@ async def test_facts_of_another_writer_are_read_before_deciding_again(world: Wor
         with sqlite3.connect(world.path) as connection:
             connection.execute(f"ATTACH '{other.path}' AS theirs")
             for table in ("stored_events", "inbox"):
-                connection.execute(f"INSERT INTO {table} SELECT * FROM theirs.{table} WHERE true ON CONFLICT DO NOTHING")
+                connection.execute(
+                    f"INSERT INTO {table} SELECT * FROM theirs.{table} WHERE true ON CONFLICT DO NOTHING"
+                )
             connection.execute("REPLACE INTO instances SELECT * FROM theirs.instances")
         connection.close()
 
@@ -288,7 +289,7 @@ async def test_a_result_that_could_not_be_recorded_is_recorded_later_without_per
 async def until_asleep(world: World, seconds: int) -> None:
     """Somebody waits for the clock to be this much later."""
     due_at = world.clock.now() + seconds * SECOND_NS
-    await until(lambda: any(at == due_at for at, _, _ in world.clock._sleepers), f"somebody to wait {seconds} s")
+    await until(lambda: due_at in world.clock.waiting, f"somebody to wait {seconds} s")
 
 
 async def test_a_fault_while_everybody_sends_loses_and_doubles_nothing(world: World) -> None:
@@ -314,7 +315,7 @@ async def test_a_fault_while_everybody_sends_loses_and_doubles_nothing(world: Wo
 
         for name in names:
             assert sorted((await world.engine.replay(name)).instance.context["seen"]) == list(range(40))
-            facts = await world.engine.history(name)
+            facts = await world.facts(name)
             assert [fact.sequence for fact in facts] == list(range(1, 42))
             assert {type_of(fact) for fact in facts[1:]} == {"transition_taken"}
         memory_is_what_the_log_says(world, names)

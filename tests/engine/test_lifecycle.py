@@ -58,7 +58,7 @@ async def test_a_deferred_event_that_does_not_fit_is_refused_on_resume(world: Wo
 
         await world.engine.resume("c")
 
-        facts = (await world.engine.history("c"))[-3:]
+        facts = (await world.facts("c"))[-3:]
         assert [type_of(fact) for fact in facts] == ["event_refused", "transition_taken", "event_refused"]
         assert facts[-1].reason == "instance 'c' is completed"
         assert (await world.engine.replay("c")).instance.deferred == ()
@@ -255,7 +255,7 @@ async def test_a_paused_instance_keeps_a_bounded_number_of_events(world: World) 
             await world.engine.send("c", "pass", 1)
 
         await world.engine.resume("c")
-        refused = [fact.trigger.data for fact in await world.engine.history("c") if type_of(fact) == "event_refused"]
+        refused = [fact.trigger.data for fact in await world.facts("c") if type_of(fact) == "event_refused"]
         assert refused == list(range(DEFERRED_MAX))
 
 

@@ -104,7 +104,7 @@ class Run:
         """What holds at any time."""
         world = self.world
         for row in await world.engine.list():
-            facts = await world.engine.history(row.id)
+            facts = await world.facts(row.id)
             assert [fact.sequence for fact in facts] == list(range(1, len(facts) + 1))
             times = [fact.time for fact in facts]
             assert times == sorted(times)
@@ -121,7 +121,9 @@ class Run:
         rows = [row for one in await self.world.engine.list() for row in await self.world.engine.effects(one.id)]
         now = self.world.clock.now()
         due = await self.world.engine.on_reader(self.world.engine.recorder.due_timers, now, 1)
-        waiting = [r for r in rows if r.name in ("work", "notify") and r.state in ("pending", "running") and r.due_at <= now]
+        waiting = [
+            r for r in rows if r.name in ("work", "notify") and r.state in ("pending", "running") and r.due_at <= now
+        ]
         return not due and not waiting and not any(row.state == "running" for row in rows)
 
 
@@ -150,7 +152,7 @@ def test_any_history_leaves_a_store_that_is_true_to_itself(steps: list[tuple[Any
 
 def is_untimed(event: tuple[Any, ...]) -> bool:
     """It asks for nothing that happens by itself while the clock stands still."""
-    return event[2] != "burst"
+    return bool(event[2] != "burst")
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)
@@ -167,9 +169,7 @@ def test_restarting_before_every_event_changes_nothing(events: list[tuple[Any, .
                 if restarting:
                     await world.restart(run_due=False)
                 await world.engine.send(instance_id, name, data, event_id=f"e-{number}")
-            return [
-                msgspec.json.encode(fact) for name in ("timers-1", "effects-1") for fact in await world.engine.history(name)
-            ]
+            return [msgspec.json.encode(fact) for name in ("timers-1", "effects-1") for fact in await world.facts(name)]
 
     async def both(folder: Path) -> None:
         one_life = await facts(folder / "one.db", restarting=False)

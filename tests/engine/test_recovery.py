@@ -1,4 +1,4 @@
-"""Recovery runs no user code: what is rebuilt from the log is what was, whatever guards, actions and handlers do now."""
+"""Recovery runs no user code: what is rebuilt is what was, whatever guards, actions and handlers do now."""
 
 from __future__ import annotations
 
@@ -66,18 +66,25 @@ def lottery(functions: Mapping[str, Function]) -> Chart:
     right = state(
         "right",
         initial="r1",
-        states=[state("r1", on={"step": to("r2", guard=may_pass, actions=[assign(draw)])}), state("r2", on={"step": "r1"})],
+        states=[
+            state("r1", on={"step": to("r2", guard=may_pass, actions=[assign(draw)])}),
+            state("r2", on={"step": "r1"}),
+        ],
     )
     return chart(
         "lottery",
-        context={"lot": {"type": "double", "default": 0.0}, "offer": "dyn", "answers": {"type": "list(dyn)", "default": []}},
+        context={
+            "lot": {"type": "double", "default": 0.0},
+            "offer": "dyn",
+            "answers": {"type": "list(dyn)", "default": []},
+        },
         initial="both",
-        on={"done.effect.ask": to(actions=[assign({"answers": "context.answers + [event.data]"})])},
+        on={"done.effect.ask": to(actions=[assign(answers="context.answers + [event.data]")])},
         states=[
             parallel("both", states=[left, right], after={"60s": "resting"}, on={"rest": "resting", "stop": "over"}),
             state(
                 "resting",
-                entry=[assign({"offer": price}), perform("ask", data={"n": count})],
+                entry=[assign(offer=price), perform("ask", data={"n": count})],
                 exit=[send("late", delay="1h", data=price)],
                 on={"back": to("l_then", guard=may_pass), "stop": "over"},
             ),

@@ -85,10 +85,10 @@ async def test_a_duplicate_answers_what_was_answered_first(world: World) -> None
         for _ in range(2):
             for event_id, first in firsts.items():
                 again = await world.engine.send("d", "submit" if event_id == "e-2" else "approve", event_id=event_id)
-                assert again == Outcome(
-                    "duplicate", first.reason, first.sequence, first.configuration, first.status
-                ), event_id
-            assert len(await world.engine.history("d")) == 5
+                assert again == Outcome("duplicate", first.reason, first.sequence, first.configuration, first.status), (
+                    event_id
+                )
+            assert len(await world.facts("d")) == 5
             await world.restart()
 
 
@@ -127,15 +127,15 @@ async def test_an_id_used_again_for_other_content_is_an_error(
 ) -> None:
     async with world:
         await world.engine.start("counter", id="c")
-        first = {"name": "add", "data": 1, "actor": "ann", "event_id": "e-1"}
+        first: dict[str, Any] = {"name": "add", "data": 1, "actor": "ann", "event_id": "e-1"}
         await world.engine.send("c", **first)
         if restarted:
             await world.restart()
 
-        with pytest.raises(IdReusedError, match="event id 'e-1' .* instance 'c' at sequence 2 with other content"):
+        with pytest.raises(IdReusedError, match=r"event id 'e-1' .* instance 'c' at sequence 2 with other content"):
             await world.engine.send("c", **first | other)
 
-        assert len(await world.engine.history("c")) == 2
+        assert len(await world.facts("c")) == 2
 
 
 async def test_the_order_of_keys_does_not_make_other_content(world: World) -> None:
@@ -204,7 +204,7 @@ async def test_texts_in_any_script_are_kept(world: World) -> None:
 
         await world.engine.send("d", "note", {"text": "größer \0 👍"}, event_id="№ 1", actor="Ünal")
 
-        fact = (await world.engine.history("d", after=2))[0]
+        fact = (await world.facts("d", after=2))[0]
         assert (fact.trigger.id, fact.trigger.actor, fact.trigger.data) == ("№ 1", "Ünal", {"text": "größer \0 👍"})
         assert (await world.engine.send("d", "note", {"text": "größer \0 👍"}, event_id="№ 1", actor="Ünal")).kind == (
             "duplicate"
@@ -218,7 +218,7 @@ async def test_an_event_without_an_id_gets_one_and_is_no_duplicate(world: World)
         await world.engine.send("c", "add", 1)
         await world.engine.send("c", "add", 1)
 
-        facts = await world.engine.history("c", after=1)
+        facts = await world.facts("c", after=1)
         assert len({fact.trigger.id for fact in facts}) == 2
         assert (await world.engine.status("c")).context == '{"total":2,"seen":[1,1]}'
 
@@ -232,6 +232,17 @@ async def test_a_caller_that_gave_up_waiting_changes_nothing_for_others(world: W
 
         assert (await answers[2]).sequence == 4
         assert (await world.engine.send("c", "add", 1, event_id="e-1")).kind == "duplicate"
+
+
+async def test_the_times_of_facts_do_not_go_back_when_the_clock_does(world: World) -> None:
+    async with world:
+        await world.engine.start("counter", id="c")
+        before = world.clock.now()
+        world.clock.advance(-60)
+
+        await world.engine.send("c", "add", 1)
+
+        assert [fact.time for fact in await world.facts("c")] == [before, before]
 
 
 async def test_an_engine_that_is_not_open_says_so(world: World) -> None:

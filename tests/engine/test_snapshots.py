@@ -102,15 +102,10 @@ async def test_instances_that_are_evicted_mid_life_behave_as_if_they_were_not(wo
 async def test_an_instance_in_memory_is_what_the_log_makes_of_it(world: World) -> None:
     async with world:
         await world.engine.start("timers", id="t")
-        answers = [
-            world.engine.submit(request)
-            for request in (
-                *(ExternalEvent("t", name, None, name) for name in ("set_many", "burst", "ring.x", "wait", "nonsense")),
-                ControlRequest("t", "pause"),
-                ExternalEvent("t", "leave", None, "leave"),
-            )
-        ]
-        await asyncio.gather(*answers)
+        for name in ("set_many", "burst", "ring.x", "wait", "nonsense"):
+            world.engine.submit(ExternalEvent("t", name, None, name))
+        world.engine.submit(ControlRequest("t", "pause"))
+        await world.engine.send("t", "leave")
 
         live = world.engine._running.residents.get("t")
         loaded = load_resident(world.engine.log, world.engine.definitions, "t")
@@ -126,7 +121,7 @@ async def test_identities_beyond_those_in_memory_are_still_known(world: World) -
     async with world:
         await world.engine.start("approval", {"amount": 5}, id="d")
         events = [ExternalEvent("d", "nonsense", n, f"e-{n}") for n in range(SEEN_MAX + 50)]
-        firsts = await asyncio.gather(*map(world.engine.submit, events))
+        firsts = await asyncio.gather(*(world.engine.submit(event) for event in events))
 
         for restarted in (False, True):
             if restarted:
@@ -135,4 +130,4 @@ async def test_identities_beyond_those_in_memory_are_still_known(world: World) -
                 again = await world.engine.submit(events[n])
                 assert again == msgspec.structs.replace(firsts[n], kind="duplicate")
             assert not world.engine._running.residents.get("d").complete  # type: ignore[union-attr]
-        assert len(await world.engine.history("d")) == 1 + len(events)
+        assert len(await world.facts("d")) == 1 + len(events)

@@ -50,11 +50,15 @@ async def test_the_same_start_again_gets_the_same_answer_even_after_events_and_a
 
 
 @pytest.mark.parametrize(("definition", "context"), [("approval", {"amount": 6}), ("counter", {})])
-async def test_another_start_with_the_same_id_is_refused(world: World, definition: str, context: dict[str, int]) -> None:
+async def test_another_start_with_the_same_id_is_refused(
+    world: World, definition: str, context: dict[str, int]
+) -> None:
     async with world:
         await world.engine.start("approval", {"amount": 5}, id="d-17")
 
-        with pytest.raises(AlreadyExistsError, match="instance 'd-17' exists: it was started as 'approval' version '1'"):
+        with pytest.raises(
+            AlreadyExistsError, match="instance 'd-17' exists: it was started as 'approval' version '1'"
+        ):
             await world.engine.start(definition, context, id="d-17")
 
         assert await world.types("d-17") == ["instance_started"]

@@ -102,7 +102,7 @@ async def test_a_timer_can_be_cancelled_by_an_action_by_leaving_its_state_and_by
             assert await timers_of(world, name) == []
         world.clock.advance(100)
         await everything_due_has_fired(world)
-        assert [len(await world.engine.history(name)) for name in ("action", "exit", "end")] == [3, 3, 3]
+        assert [len(await world.facts(name)) for name in ("action", "exit", "end")] == [3, 3, 3]
 
 
 async def test_timers_survive_a_restart_and_a_reload(world: World) -> None:
@@ -159,7 +159,7 @@ async def test_many_timers_of_many_instances_each_fire_once(world: World) -> Non
 
         for name in names:
             await until_rung(world, "ring.z", "ring.m", "ring.b", instance_id=name)
-            assert len(await world.engine.history(name)) == 5
+            assert len(await world.facts(name)) == 5
 
 
 async def test_a_timer_nobody_handles_is_discarded_with_its_reason(world: World) -> None:

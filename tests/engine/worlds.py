@@ -1,4 +1,4 @@
-"""What the engine's tests are built from: a store on disk, a clock that moves when told, and the engine open on them."""
+"""What the engine's tests are built from: a store on disk, a clock that moves when told, an engine on both."""
 
 from __future__ import annotations
 
@@ -64,17 +64,21 @@ class World:
 
     async def types(self, instance_id: str) -> list[str]:
         """The types of the recorded facts, in order."""
-        return [type_of(fact) for fact in await self.engine.history(instance_id)]
+        return [type_of(fact) for fact in await self.facts(instance_id)]
 
-    async def last(self, instance_id: str) -> AnyFact:
-        return (await self.engine.history(instance_id))[-1]
+    async def facts(self, instance_id: str, *, after: int = 0, to: int | None = None) -> list[Any]:
+        """The recorded facts: `Any`, because a test knows which it expects, and fails if it is another."""
+        return list(await self.engine.history(instance_id, after=after, to=to))
 
-    async def until_recorded(self, instance_id: str, type_: str, count: int = 1) -> list[AnyFact]:
+    async def last(self, instance_id: str) -> Any:
+        return (await self.facts(instance_id))[-1]
+
+    async def until_recorded(self, instance_id: str, type_: str, count: int = 1) -> list[Any]:
         """Wait for `count` facts of a type; all of them that there are then."""
-        found: list[AnyFact] = []
+        found: list[Any] = []
 
         async def recorded() -> bool:
-            found[:] = [fact for fact in await self.engine.history(instance_id) if type_of(fact) == type_]
+            found[:] = [fact for fact in await self.facts(instance_id) if type_of(fact) == type_]
             return len(found) >= count
 
         await until(recorded, f"{count} facts '{type_}' of '{instance_id}'")

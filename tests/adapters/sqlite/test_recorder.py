@@ -75,7 +75,7 @@ def test_tables_have_the_columns_that_scripts_rely_on(
     for table, names in published.items():
         assert len(sql.execute(f"SELECT {names} FROM {table}").fetchall()) == 1
     assert sql.execute("SELECT name, version, digest, json FROM definitions").fetchall() == []
-    query = "SELECT configuration ->> 0, context ->> 'amount' FROM instances"
+    query = "SELECT json_extract(configuration, '$[0]'), json_extract(context, '$.amount') FROM instances"
     assert sql.execute(query).fetchall() == [("draft", 900)]
 
 
