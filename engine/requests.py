@@ -10,6 +10,8 @@ from statewright.engine.errors import InvalidError, TooLargeError
 from statewright.engine.events import Status
 from statewright.statecharts.facts import Json
 
+PAYLOAD_DEPTH_MAX = 64
+"""How deep lists and maps may nest in it."""
 PAYLOAD_BYTES_MAX = 1_048_576
 """The most that an event's data or a start's context may take as JSON."""
 TEXT_CHARS_MAX = 256
@@ -149,7 +151,7 @@ def check_text(what: str, value: object, chars_max: int = TEXT_CHARS_MAX) -> Non
 def as_json(what: str, value: Json) -> tuple[Json, bytes]:
     """`value` as what its JSON says (so that live and replay see the same), and the JSON's canonical bytes.
 
-    Raises `InvalidError` if it isn't JSON, `TooLargeError` over `PAYLOAD_BYTES_MAX`.
+    Raises `InvalidError` if it isn't JSON or nests deeper than `PAYLOAD_DEPTH_MAX`, `TooLargeError` over `PAYLOAD_BYTES_MAX`.
     """
     if value is None:
         return None, b"null"
@@ -159,4 +161,19 @@ def as_json(what: str, value: Json) -> tuple[Json, bytes]:
         raise InvalidError(f"expected {what} to be JSON, got {type(value).__name__}: {error}") from error
     if len(encoded) > PAYLOAD_BYTES_MAX:
         raise TooLargeError(f"expected {what} of at most {PAYLOAD_BYTES_MAX:,} bytes as JSON, got {len(encoded):,}")
-    return _decode(encoded), encoded
+    decoded = _decode(encoded)
+    # Only what has that many brackets can be that deep, so that the usual value is not walked.
+    if encoded.count(b"[") + encoded.count(b"{") > PAYLOAD_DEPTH_MAX and _is_deeper(decoded, PAYLOAD_DEPTH_MAX):
+        raise InvalidError(f"expected {what} to nest at most {PAYLOAD_DEPTH_MAX} deep, it is deeper")
+    return decoded, encoded
+
+
+def _is_deeper(value: Json, depth: int) -> bool:
+    """Whether lists and maps nest more than `depth` deep."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [node for node in level if isinstance(node, dict | list)]
+        if not level:
+            return False
+        level = [item for node in level for item in (node.values() if isinstance(node, dict) else node)]
+    return True

@@ -152,6 +152,8 @@ class Unit:
     def _event(self, request: ExternalEvent) -> Answer:
         draft = self._draft(request.instance_id)
         check_event(request)
+        if request.name in draft.resident.machine.delay_events:
+            raise InvalidError(f"expected an event that can be sent, got '{request.name}', which only a timer brings")
         data, encoded = as_json("the event's data", request.data)
         digest = content_digest(request.name, request.actor, encoded)
         key = (request.source, request.id)

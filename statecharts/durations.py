@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from fractions import Fraction
+from functools import lru_cache
 
 NANOSECONDS = {
     "ns": 1,
@@ -27,6 +28,7 @@ _ISO = re.compile(r"P(?=[\dT])(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+
 _ISO_UNITS = (7 * NANOSECONDS["d"], NANOSECONDS["d"], NANOSECONDS["h"], NANOSECONDS["m"], NANOSECONDS["s"])
 
 
+@lru_cache(maxsize=1_024)
 def parse_duration(text: str) -> int | None:
     """`text` in nanoseconds, or None if it is no duration literal (or one longer than `DELAY_NS_MAX`)."""
     text = text.strip()

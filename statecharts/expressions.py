@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -63,9 +64,24 @@ _EXTENSIONS = [ext_strings.ExtStrings(), ext_math.ExtMath()]
 
 
 class Expression:
-    """A compiled expression. `type` is its static type in CEL's words, lower case (`int`, `list<string>`, `dyn`)."""
+    """A compiled expression. `type` is its static type in CEL's words, lower case (`int`, `list<string>`, `dyn`).
 
-    __slots__ = ("_compiled", "_fields", "_in_state", "_key", "_single", "_whole", "text", "type")
+    Most expressions in charts are constants or plain paths. Those are answered without CEL, with what CEL would give;
+    whatever is unusual about a path (a key that is not there, say) is left to CEL and its message.
+    """
+
+    __slots__ = (
+        "_compiled",
+        "_constant",
+        "_fields",
+        "_in_state",
+        "_name",
+        "_path",
+        "_payload",
+        "_whole",
+        "text",
+        "type",
+    )
 
     def __init__(
         self, text: str, compiled: cel.Expression, static_type: str, variables: Iterable[str], in_state: InState | None
@@ -75,31 +91,59 @@ class Expression:
         self.type = static_type
         self._compiled = compiled
         self._in_state = in_state
-        self._whole = "context" in names
+        self._name, self._payload, self._whole = "event.name" in names, "event.data" in names, "context" in names
         self._fields = tuple((name, name[len("context.") :]) for name in names if name.startswith("context."))
-        self._single, self._key = self._fields[0] if len(names) == 1 and self._fields else ("", "")
-        if "event.name" in names or "event.data" in names or self._whole or len(names) != 1:
-            self._single = ""
+        self._path = tuple(text.split(".")) if _PLAIN_PATH.fullmatch(text) and len(names) == 1 else ()
+        self._constant = _UNKNOWN
+        if not names and in_state is None:
+            with suppress(ExpressionError):  # One that always fails does so when it is evaluated.
+                self._constant = evaluate_text(compiled, {})
 
     def evaluate(self, context: Mapping[str, Json], event: Event, configuration: int) -> Any:
         """The value, as Python gives it (bool, int, float, str, None, list, dict, datetime, timedelta).
 
         Raises ExpressionError if it cannot be evaluated.
         """
+        if self._constant is not _UNKNOWN:
+            return self._constant
+        if self._path:
+            value = _follow(self._path, context, event)
+            if value is not _UNKNOWN:
+                return value
+        data: dict[str, Any] = {}
         try:
-            if self._single:
-                data = {self._single: context[self._key]}
-            else:
-                data = {"event.name": event.name, "event.data": event.data}
-                for name, key in self._fields:
-                    data[name] = context[key]
-                if self._whole:
-                    data["context"] = dict(context)
-            if self._in_state is not None:
-                _asking.in_state, _asking.configuration = self._in_state, configuration
+            for name, key in self._fields:
+                data[name] = context[key]
         except KeyError as error:
             raise ExpressionError(f"the context has no field {error}") from None
+        if self._payload:
+            data["event.data"] = event.data
+        if self._name:
+            data["event.name"] = event.name
+        if self._whole:
+            data["context"] = dict(context)
+        if self._in_state is not None:
+            _asking.in_state, _asking.configuration = self._in_state, configuration
         return evaluate_text(self._compiled, data)
+
+
+_PLAIN_PATH = re.compile(r"context\.[A-Za-z_]\w*|event\.data(\.[A-Za-z_]\w*)+")
+_UNKNOWN = object()
+_INT_MAX = 2**63 - 1
+
+
+def _follow(path: tuple[str, ...], context: Mapping[str, Json], event: Event) -> Any:
+    """The scalar at a plain path, or `_UNKNOWN` for anything that CEL had better look at itself."""
+    if path[0] == "context":
+        value = context.get(path[1], _UNKNOWN)
+    else:
+        value = event.data
+        for key in path[2:]:
+            value = value.get(key, _UNKNOWN) if type(value) is dict else _UNKNOWN
+    kind = type(value)
+    if kind is str or kind is bool or kind is float or (kind is int and -_INT_MAX <= value <= _INT_MAX):
+        return value
+    return _UNKNOWN
 
 
 def evaluate_text(compiled: cel.Expression, data: Mapping[str, Any]) -> Any:

@@ -98,7 +98,6 @@ class Macrostep:
         "entered",
         "event",
         "exited",
-        "failure",
         "final",
         "history",
         "internal",
@@ -135,7 +134,6 @@ class Macrostep:
         self.entered: tuple[str, ...] = ()
         self.final: ChartState | None = None
         self.output: Json = None
-        self.failure = ""
 
     # -- selection ---------------------------------------------------------------------------------------------
 
@@ -333,7 +331,6 @@ class Macrostep:
             self.fail(str(error))
 
     def fail(self, reason: str) -> None:
-        self.failure = self.failure or reason
         self.enqueue(Event("error.execution", {"reason": reason}, "platform"))
 
     def enqueue(self, event: Event) -> None:

@@ -47,7 +47,6 @@ class Doors:
         engine.performer("emit", performers.emit)
         engine.performer("call", performers.call)
         self._history = History(engine, connection)
-        await self._history.open()
         await engine.attach(self._history)
         self._inbound = Inbound(engine, connection)
         await self._inbound.open()

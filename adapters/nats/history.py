@@ -21,7 +21,6 @@ from collections.abc import Sequence
 import msgspec
 import nats.errors
 from eventsourcing.persistence import Tracking
-from nats.aio.msg import Msg
 from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.streams import HISTORY, ensure_stream
 from statewright.adapters.nats.tasks import end
@@ -31,8 +30,8 @@ from statewright.engine.events import AnyFact, InstanceStarted
 from statewright.engine.log import LoggedFact
 
 PAGE = 500
-ACK_TIMEOUT_S = 10.0
-"""How long the stream may be silent while acks are missing."""
+ACK_TIMEOUT_S = 3.0
+"""How long to wait for the ack of a page; then it is looked up what the stream has, and the rest is published again."""
 RETRY_WAIT_S = 0.2
 RETRY_WAIT_MAX_S = 10.0
 TRACK_EVERY_S = 5.0
@@ -56,7 +55,7 @@ _decode_ack = msgspec.json.Decoder(_PubAck).decode
 
 
 class History:
-    """The projection. `open` it before it is attached to an engine, `close` it before the connection."""
+    """The projection, to be attached to an engine; `close` it before the connection."""
 
     name = "nats-history"
 
@@ -65,30 +64,27 @@ class History:
         self._connection = connection
         self._js = connection.nc.jetstream(timeout=2)
         self._definitions: OrderedDict[str, str] = OrderedDict()
-        self._inbox = connection.nc.new_inbox()
-        self._acks = _Acks(0)
-        self._run = 0
         self._publishing = asyncio.Lock()
         self._filling: asyncio.Task[None] | None = None
         self._published = 0
         self._last_id = ""
         self._tracked = 0
+        connection.on_reconnected.append(self._reconnected)
         self._tracked_at = 0.0
-
-    async def open(self) -> None:
-        await self._connection.nc.subscribe(f"{self._inbox}.*", cb=self._on_ack)
-        self._connection.on_reconnected.append(self._reconnected)
 
     async def close(self) -> None:
         """Keep the position. Facts that come later are published by the next run."""
-        self._acks.give_up("the doors are closing")
         await end(self._filling)
-        if self._published:
+        try:
             await self._track()
+        except Exception as error:  # It is only a help for the next run.
+            _LOG.warning("the position of history is not kept: %s", error)
 
     async def position(self) -> int:
         """See `Projection`."""
+        recorder = self._engine.recorder
         async with self._publishing:
+            self._tracked = await self._engine.on_reader(recorder.max_tracking_id, self.name) or 0
             self._published = await self._position_of_stream()
             return self._published
 
@@ -113,23 +109,25 @@ class History:
                 return
 
     async def _publish(self, facts: Sequence[LoggedFact]) -> None:
-        """Publish all without waiting in between, then wait for all acks."""
-        self._run += 1
-        self._acks = acks = _Acks(len(facts))
-        reply = f"{self._inbox}.{self._run}"
+        """Publish all without waiting in between. Since each must follow the one before it, the ack of the last stands
+        for all."""
         previous = self._last_id
+        last = facts[-1].position
         for position, fact in facts:
-            message_id = f"{fact.instance_id}:{fact.sequence}"
-            headers = {"Nats-Msg-Id": message_id, POSITION: str(position)}
+            headers = {"Nats-Msg-Id": f"{fact.instance_id}:{fact.sequence}", POSITION: str(position)}
             if previous:
                 headers["Nats-Expected-Last-Msg-Id"] = previous
-            previous = message_id
+            previous = headers["Nats-Msg-Id"]
             subject = await self._subject(fact)
             try:
-                await self._connection.nc.publish(subject, _encode(fact), reply, headers)
-            except nats.errors.Error as error:
-                raise UnavailableError(f"fact {message_id} can't be published: {error}") from error
-        await acks.complete()
+                if position != last:
+                    await self._connection.nc.publish(subject, _encode(fact), headers=headers)
+                    continue
+                ack = await self._connection.nc.request(subject, _encode(fact), ACK_TIMEOUT_S, headers=headers)
+            except (nats.errors.Error, TimeoutError) as error:
+                raise UnavailableError(f"fact {previous} can't be published: {error}") from error
+            if (failed := _decode_ack(ack.data).error) is not None:
+                raise UnavailableError(f"stream {HISTORY.name} did not take fact {previous}: {failed.description}")
         self._last_id = previous
 
     async def _subject(self, fact: AnyFact) -> str:
@@ -143,13 +141,8 @@ class History:
             self._definitions.popitem(last=False)
         return f"statewright.history.{definition}.{instance_id}"
 
-    async def _on_ack(self, message: Msg) -> None:
-        if message.subject.rpartition(".")[2] == str(self._run):  # Not of a run that was given up.
-            self._acks.take(message)
-
     async def _reconnected(self) -> None:
         """The server may have died with acked facts that it had not flushed."""
-        self._acks.give_up("the server was away")  # Whoever publishes now looks for the gap before it goes on.
         if self._filling is None or self._filling.done():
             self._filling = asyncio.create_task(self._fill_gap_alone(), name="history, filling a gap")
 
@@ -196,45 +189,10 @@ class History:
                 return int(headers[POSITION])
         elif state.last_seq == 0:
             return 0  # A new stream: everything, from the beginning.
-        return await self._engine.on_reader(self._engine.recorder.max_tracking_id, self.name) or 0
+        return self._tracked
 
     async def _track(self) -> None:
         self._tracked_at = asyncio.get_running_loop().time()
         if self._published > self._tracked:
             self._tracked = self._published
             await self._engine.on_writer(self._engine.recorder.insert_tracking, Tracking(self.name, self._tracked))
-
-
-class _Acks:
-    """The acks that are missing."""
-
-    def __init__(self, missing: int) -> None:
-        self._missing = missing
-        self._error = ""
-        self._taken = asyncio.Event()
-
-    def take(self, message: Msg) -> None:
-        if message.headers and message.headers.get("Status") == "503":
-            self._error = self._error or f"no stream {HISTORY.name}"
-        elif b'"error"' in message.data and (failed := _decode_ack(message.data).error) is not None:
-            self._error = self._error or failed.description
-        self._missing -= 1
-        if self._missing == 0 or self._error:
-            self._taken.set()
-
-    def give_up(self, why: str) -> None:
-        """What is missing now will not come."""
-        if self._missing > 0:
-            self._error = self._error or why
-            self._taken.set()
-
-    async def complete(self) -> None:
-        """Raises `UnavailableError` once one is bad or they don't come."""
-        if self._missing > 0 and not self._error:
-            try:
-                async with asyncio.timeout(ACK_TIMEOUT_S):
-                    await self._taken.wait()
-            except TimeoutError:
-                self._error = f"acks are missing after {ACK_TIMEOUT_S:g} s"
-        if self._error:
-            raise UnavailableError(f"stream {HISTORY.name} did not take all facts: {self._error}")

@@ -27,7 +27,15 @@ from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.envelope import decode_event, decode_json
 from statewright.adapters.nats.pulls import NAK_WAIT_MAX_S, NAK_WAIT_S, UNSETTLED_MAX, Flow
 from statewright.adapters.nats.replies import RETRYABLE, code_of
-from statewright.adapters.nats.streams import EVENTS, OWN_PREFIX, ensure_consumer, ensure_stream, find_stream
+from statewright.adapters.nats.streams import (
+    EVENTS,
+    OWN_PREFIX,
+    ensure_consumer,
+    ensure_stream,
+    find_stream,
+    purge_settled,
+)
+from statewright.adapters.nats.tasks import end
 from statewright.engine.engine import Engine
 from statewright.engine.errors import UnavailableError
 from statewright.engine.ids import check_id, new_id
@@ -43,6 +51,8 @@ ACK_WAIT_S = 5.0
 """How long the server waits for an ack before it delivers again: soon after a crash; if an engine is merely slow, its
 inbox knows the repetition."""
 CLOSE_TIMEOUT_S = 10.0
+PURGE_WAIT_S = 1.0
+EVENTS_STREAM = EVENTS.name or ""
 EVENTS_CONSUMER = "statewright-engine"
 
 _LOG = logging.getLogger("statewright.nats")
@@ -76,6 +86,9 @@ class Inbound:
         self._core: list[CoreSubscription] = []
         self._parking: set[asyncio.Task[None]] = set()
         self._waiting = 0
+        self._purge = asyncio.Event()
+        self._purge.set()  # An earlier run may have left something.
+        self._purger: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Returns once all is subscribed. JetStream may be missing: its door then opens when it comes."""
@@ -83,12 +96,14 @@ class Inbound:
             await self._ensure_events()
         except (nats.errors.Error, TimeoutError, UnavailableError) as error:
             _LOG.warning("the JetStream door is not open yet: %s", error)
-        await self._flow(EVENTS.name or "", EVENTS_CONSUMER, self._ensure_events, _read_event)
+        await self._flow(EVENTS_STREAM, EVENTS_CONSUMER, self._ensure_events, _read_event, self._purge.set)
+        self._purger = asyncio.create_task(self._purge_settled(), name="purge of settled events")
         for chart in self._engine.charts.values():
             for subscription in chart.subscriptions:
                 await self._follow(chart, subscription)
 
     async def close(self) -> None:
+        await end(self._purger)
         for core in self._core:
             try:
                 await core.unsubscribe()
@@ -150,10 +165,30 @@ class Inbound:
 
     async def _ensure_events(self) -> None:
         await ensure_stream(self._js, EVENTS)
-        await ensure_consumer(self._js, EVENTS.name or "", _consumer(EVENTS_CONSUMER, "statewright.events.*"))
+        await ensure_consumer(self._js, EVENTS_STREAM, _consumer(EVENTS_CONSUMER, "statewright.events.*"))
 
-    async def _flow(self, stream: str, consumer: str, ensure: Callable[[], Any], read: Read) -> None:
-        flow = Flow(self._connection, stream, consumer, ensure, partial(self.deliver, read))
+    async def _purge_settled(self) -> None:
+        """Now and then, while there is something to remove."""
+        while True:
+            await self._purge.wait()
+            await asyncio.sleep(PURGE_WAIT_S)
+            self._purge.clear()
+            await self._connection.online.wait()
+            try:
+                await purge_settled(self._js, EVENTS_STREAM, EVENTS_CONSUMER)
+            except (nats.errors.Error, TimeoutError) as error:
+                _LOG.debug("settled events are not purged yet: %s", error)
+                self._purge.set()
+
+    async def _flow(
+        self,
+        stream: str,
+        consumer: str,
+        ensure: Callable[[], Any],
+        read: Read,
+        on_settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        flow = Flow(self._connection, stream, consumer, ensure, partial(self.deliver, read), on_settled)
         await flow.open()
         self._flows.append(flow)
 

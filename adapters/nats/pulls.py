@@ -91,12 +91,14 @@ class Flow:
         consumer: str,
         ensure: Callable[[], Awaitable[None]],
         deliver: Callable[[Delivery], None],
+        on_settled: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
         self._name = f"{stream}/{consumer}"
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._ensure = ensure
         self._deliver = deliver
+        self._on_settled = on_settled
         self._inbox = connection.nc.new_inbox()
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
@@ -134,6 +136,7 @@ class Flow:
         """Used by `Delivery`."""
         self._unsettled -= 1
         self._connection.post(reply, answer)
+        self._on_settled()
         if self._closing or self._room() >= BATCH:
             self._changed.set()
 

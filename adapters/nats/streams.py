@@ -11,12 +11,16 @@ from nats.js import JetStreamContext, api
 from nats.js.errors import BadRequestError, NotFoundError
 from statewright.engine.errors import UnavailableError
 
+UNTIL_RECORDED = "statewright.until-recorded"
+"""Marks a stream that the engine purges: one that an administrator made is never purged by us."""
 EVENTS = api.StreamConfig(
     name="STATEWRIGHT_EVENTS",
-    description="Events on their way to Statewright instances; each is removed once it is recorded.",
+    description="Events on their way to Statewright instances; removed once they are recorded.",
     subjects=["statewright.events.*"],
-    retention=api.RetentionPolicy.WORK_QUEUE,
+    metadata={UNTIL_RECORDED: "true"},
 )
+"""Not a work queue: that removes its messages one by one, flushing each time, which holds the door to a fifth of what it
+does with one purge a second."""
 HISTORY = api.StreamConfig(
     name="STATEWRIGHT_HISTORY",
     description="Every committed fact of every Statewright instance, in order.",
@@ -48,6 +52,14 @@ async def ensure_consumer(js: JetStreamContext, stream: str, config: api.Consume
         await js.consumer_info(stream, config.durable_name or "")
     except NotFoundError:
         await js.add_consumer(stream, config)
+
+
+async def purge_settled(js: JetStreamContext, stream: str, consumer: str) -> None:
+    """Remove what `consumer` has settled, if the stream is marked for that."""
+    info = await js.stream_info(stream)
+    settled = (await js.consumer_info(stream, consumer)).ack_floor
+    if (info.config.metadata or {}).get(UNTIL_RECORDED) and settled and settled.stream_seq >= info.state.first_seq:
+        await js.purge_stream(stream, seq=settled.stream_seq + 1)
 
 
 async def find_stream(js: JetStreamContext, subject: str) -> str | None:

@@ -252,3 +252,31 @@ async def test_an_engine_that_is_not_open_says_so(world: World) -> None:
         await world.engine.send("c", "add", 1)
     with pytest.raises(UnavailableError, match="the engine is not open"):
         world.engine.handler("work")
+
+
+async def test_data_may_nest_64_deep_and_no_deeper(world: World) -> None:
+    def nested(depth: int) -> object:
+        value: object = 1
+        for level in range(depth):
+            value = [value] if level % 2 else {"in": value}
+        return value
+
+    async with world:
+        await world.engine.start("counter", id="c")
+
+        assert (await world.engine.send("c", "nothing", nested(64))).kind == "refused"
+        with pytest.raises(InvalidError, match="nest at most 64 deep"):
+            await world.engine.send("c", "nothing", nested(65))
+        with pytest.raises(InvalidError):
+            await world.engine.send("c", "nothing", nested(100_000))
+        assert (await world.engine.send("c", "add", 1)).kind == "recorded"
+
+
+async def test_a_timer_cannot_be_sent(world: World) -> None:
+    async with world:
+        await world.engine.start("approval", {"amount": 5}, id="d")
+        await world.engine.send("d", "submit")
+        reminder, _ = (await world.engine.replay("d")).instance.timers
+
+        with pytest.raises(InvalidError, match="only a timer brings"):
+            await world.engine.send("d", reminder)
