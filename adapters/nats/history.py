@@ -82,9 +82,8 @@ class History:
 
     async def position(self) -> int:
         """See `Projection`."""
-        recorder = self._engine.recorder
         async with self._publishing:
-            self._tracked = await self._engine.on_reader(recorder.max_tracking_id, self.name) or 0
+            self._tracked = await self._engine.on_reader(self._read_tracked)
             self._published = await self._position_of_stream()
             return self._published
 
@@ -190,6 +189,9 @@ class History:
         elif state.last_seq == 0:
             return 0  # A new stream: everything, from the beginning.
         return self._tracked
+
+    def _read_tracked(self) -> int:
+        return self._engine.recorder.max_tracking_id(self.name) or 0
 
     async def _track(self) -> None:
         self._tracked_at = asyncio.get_running_loop().time()

@@ -53,13 +53,13 @@ class RequestDoors:
 
     async def close(self) -> None:
         """Take no more, answer what was taken (bounded)."""
-        for subscription in self._subscriptions:
+        subscriptions, self._subscriptions = self._subscriptions, []
+        if self._connection.online.is_set():  # Else there is nothing more to take.
             try:
                 async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                    await subscription.drain()  # type: ignore[no-untyped-call]
-            except Exception as error:  # The server may be gone: then there is nothing more to take.
-                _LOG.debug("a door was closed without draining: %s", error)
-        self._subscriptions.clear()
+                    await asyncio.gather(*(subscription.drain() for subscription in subscriptions))  # type: ignore[no-untyped-call]
+            except Exception as error:
+                _LOG.debug("the doors were closed without draining: %s", error)
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self._idle.wait()

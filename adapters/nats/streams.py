@@ -19,8 +19,8 @@ EVENTS = api.StreamConfig(
     subjects=["statewright.events.*"],
     metadata={UNTIL_RECORDED: "true"},
 )
-"""Not a work queue: that removes its messages one by one, flushing each time, which holds the door to a fifth of what it
-does with one purge a second."""
+"""Not a work queue: that removes its messages one by one, flushing each time, which holds the door to a fifth of what
+it does with one purge a second."""
 HISTORY = api.StreamConfig(
     name="STATEWRIGHT_HISTORY",
     description="Every committed fact of every Statewright instance, in order.",

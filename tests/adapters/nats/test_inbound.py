@@ -217,3 +217,27 @@ async def test_a_captured_foreign_subject_is_not_missed_while_no_engine_runs(tmp
             await eventually(lambda: _length(engine, "l-1", 3), "the second")
             assert await triggers(engine, "l-1") == ["j-1", "j-2"]
             assert (await js.stream_info("DATA")).state.messages == 4, "somebody else's stream is left as it is"
+
+
+async def test_an_administrators_stream_is_taken_as_it_is(tmp_path: Path) -> None:
+    """Limits and consumers of theirs stand; nothing is purged that others may want to read."""
+    async with running_server(tmp_path) as server, raw(server.endpoint) as nc:
+        js = nc.jetstream()
+        await js.add_stream(name="STATEWRIGHT_EVENTS", subjects=["statewright.events.>"], max_age=3_600)
+        async with serving(tmp_path, url_of(server.endpoint)) as (engine, client):
+            await client.start("light", {"limit": 3}, id="l-1")
+            await client.publish("l-1", "toggle", event_id="e-1")
+            await eventually(lambda: _length(engine, "l-1", 2), "the event")
+        info = await js.stream_info("STATEWRIGHT_EVENTS")
+        assert (info.config.max_age, info.config.subjects) == (3_600, ["statewright.events.>"])
+        assert info.state.messages == 1
+
+
+async def test_a_stream_of_that_name_for_something_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Said clearly; the other doors work."""
+    async with running_server(tmp_path) as server, raw(server.endpoint) as nc:
+        await nc.jetstream().add_stream(name="STATEWRIGHT_EVENTS", subjects=["other.*"])
+        async with serving(tmp_path, url_of(server.endpoint)) as (_, client):
+            await client.start("light", {"limit": 3}, id="l-1")
+            assert (await client.send("l-1", "toggle")).kind == "recorded"
+    assert "expected stream STATEWRIGHT_EVENTS to take 'statewright.events.*', but it takes other.*" in caplog.text

@@ -136,6 +136,17 @@ async def test_a_server_that_goes_while_somebody_waits(tmp_path: Path) -> None:
         await client.close()
 
 
+async def test_closing_while_the_server_is_away_is_quick(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        async with serving(tmp_path, url_of(server.endpoint)) as (engine, client):
+            await client.start("light", {"limit": 3}, id="l-1")
+            await server.stop()
+            await eventually(lambda: not client.connection.online.is_set(), "the loss of the connection")
+            assert (await engine.send("l-1", "toggle")).kind == "recorded", "the engine needs no server"
+            began = time.perf_counter()
+        assert time.perf_counter() - began < 3
+
+
 @asynccontextmanager
 async def plain_server(folder: Path) -> AsyncIterator[Endpoint]:
     """A nats-server that nobody configured: no JetStream, no password, its own limits."""
