@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+
 from statewright.engine.events import Fact, InstanceCancelled, InstanceStarted, TransitionTaken
 from statewright.engine.instance import Instance
 from statewright.engine.partitions import partition_of

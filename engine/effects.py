@@ -16,12 +16,14 @@ from typing import Any
 
 import msgspec
 from eventsourcing.persistence import PersistenceError
+
 from statewright.engine.alarm import Alarm
 from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
 from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
 from statewright.engine.requests import EffectResult, as_json
 from statewright.engine.runtime import Runtime
+from statewright.engine.tasks import end
 from statewright.statecharts.errors import StatewrightError
 from statewright.statecharts.facts import Json
 
@@ -105,10 +107,7 @@ class Effects:
                     _LOG.exception("effects can't be claimed; looking again in a second")
                     await self._clock.sleep_until(self._clock.now() + SECOND_NS)
         finally:
-            tasks = list(self._under_way.values())
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*self._under_way.values())
 
     async def _claim_due(self) -> bool:
         """Start performing due effects; whether it is worth looking again at once."""

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
+
 from statewright.engine.clock import Clock, SystemClock
 from statewright.engine.definitions import Definitions
 from statewright.engine.effects import Effects, Handler
@@ -30,6 +31,7 @@ from statewright.engine.recorder import (
 from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest
 from statewright.engine.runtime import Runtime
 from statewright.engine.stores import bus_opener, open_store
+from statewright.engine.tasks import end
 from statewright.engine.timers import Timers
 from statewright.statecharts.chart import Chart
 
@@ -133,9 +135,7 @@ class Engine:
         if doors is not None:
             await doors.close()
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             await runtime.close()
@@ -262,6 +262,11 @@ class Engine:
     def handled(self) -> frozenset[str]:
         """The names of the effects that have a handler here."""
         return self._performing.handled
+
+    @property
+    def doors(self) -> Any:
+        """The doors that `nats=` opened, None without."""
+        return self._doors
 
     @property
     def charts(self) -> Mapping[str, Chart]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
+
 from statewright.statecharts.facts import Json, Taken, Verdict
 
 SCHEMA = 1

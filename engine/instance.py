@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from msgspec.structs import replace
+
 from statewright.engine.events import (
     ENDED,
     AnyFact,

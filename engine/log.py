@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import msgspec
 from eventsourcing.application import Application
 from eventsourcing.persistence import Mapper, MapperDeserialisationError, StoredEvent
+
 from statewright.engine.events import SCHEMA, AnyFact, Fact, Macrostep
 from statewright.engine.instance import Instance, fold, sets_status
 from statewright.engine.mapper import FactMapper, InstanceSnapshot

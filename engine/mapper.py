@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, MapperDeserialisationError, StoredEvent
+
 from statewright.engine.events import SCHEMA, AnyFact, Fact
 from statewright.engine.instance import Instance
 

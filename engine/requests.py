@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
+
 from statewright.engine.errors import InvalidError, TooLargeError
 from statewright.engine.events import Status
 from statewright.statecharts.facts import Json
@@ -151,7 +152,8 @@ def check_text(what: str, value: object, chars_max: int = TEXT_CHARS_MAX) -> Non
 def as_json(what: str, value: Json) -> tuple[Json, bytes]:
     """`value` as what its JSON says (so that live and replay see the same), and the JSON's canonical bytes.
 
-    Raises `InvalidError` if it isn't JSON or nests deeper than `PAYLOAD_DEPTH_MAX`, `TooLargeError` over `PAYLOAD_BYTES_MAX`.
+    Raises `InvalidError` if it isn't JSON or nests deeper than `PAYLOAD_DEPTH_MAX`, `TooLargeError` over
+    `PAYLOAD_BYTES_MAX`.
     """
     if value is None:
         return None, b"null"

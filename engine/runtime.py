@@ -22,6 +22,7 @@ from eventsourcing.persistence import (
     PersistenceError,
     ProgrammingError,
 )
+
 from statewright.engine.clock import Clock
 from statewright.engine.definitions import Definitions
 from statewright.engine.errors import AlreadyExistsError, BusyError, ConflictError, InvalidError, UnavailableError

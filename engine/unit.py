@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 
 import msgspec
+
 from statewright.engine.changes import add_fact, add_instance
 from statewright.engine.decisions import (
     decide,

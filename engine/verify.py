@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 from eventsourcing.persistence import MapperDeserialisationError
+
 from statewright.engine.changes import effect_rows, instance_row
 from statewright.engine.events import AnyFact, EventDeferred, InstanceStarted, TransitionTaken, Trigger
 from statewright.engine.instance import Instance, evolve

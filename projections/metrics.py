@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+
 from statewright.engine.events import (
     ENDED,
     EventDeferred,

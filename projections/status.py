@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+
 from statewright.engine.instance import Instance
 from statewright.engine.recorder import InstanceRow
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+
 from statewright.engine.events import Fact, InstanceStarted, Macrostep, Trigger
 from statewright.engine.instance import Instance, evolve
 

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
+
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.errors import ChartError, Fault
 

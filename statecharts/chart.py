@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from statewright.statecharts import definition as d
 from statewright.statecharts.compiler import compile_definition
 from statewright.statecharts.documents import DEPTH_MESSAGE, DOCUMENT_BYTES_MAX, read_document

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from transitions.extensions.nesting import NestedEvent
+
 from statewright.statecharts import definition as d
 from statewright.statecharts.actions import ActionCompiler, Block, Operation
 from statewright.statecharts.context import ContextType, FieldType, parse_type
@@ -20,7 +22,6 @@ from statewright.statecharts.plans import EntrySet
 from statewright.statecharts.step import ActionError, Macrostep
 from statewright.statecharts.subscriptions import Subscription, compile_subscription
 from statewright.statecharts.validation import validate
-from transitions.extensions.nesting import NestedEvent
 
 
 class Compiled:

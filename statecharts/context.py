@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import msgspec
 from cel_expr_python import cel
+
 from statewright.statecharts.definition import Declaration, Json
 from statewright.statecharts.errors import ContextError
 

@@ -26,6 +26,7 @@ from ruamel.yaml.events import (
     StreamEndEvent,
     StreamStartEvent,
 )
+
 from statewright.statecharts.errors import ChartError, Fault
 from statewright.statecharts.places import Path, show
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_math, ext_strings
+
 from statewright.statecharts.context import JSON_DEPTH_MAX, ContextType, json_type
 from statewright.statecharts.definition import Json
 from statewright.statecharts.durations import format_duration

@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from transitions.extensions.nesting import HierarchicalMachine, NestedState, NestedTransition
+
 from statewright.statecharts import step as stepping
 from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, keep
 from statewright.statecharts.definition import Json
 from statewright.statecharts.errors import StatewrightError, UnknownState
 from statewright.statecharts.facts import Event, Snapshot, Step, Taken, Verdict
 from statewright.statecharts.plans import EntrySet, Plan
-from transitions.extensions.nesting import HierarchicalMachine, NestedState, NestedTransition
 
 if TYPE_CHECKING:
     from statewright.statecharts.actions import Block

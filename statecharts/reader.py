@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from msgspec import UNSET
+
 from statewright.statecharts import definition as d
 from statewright.statecharts.actions_reader import ActionsReader
 from statewright.statecharts.context import parse_type

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.definition import Json
 from statewright.statecharts.durations import parse_duration

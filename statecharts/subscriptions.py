@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from cel_expr_python import cel
+
 from statewright.statecharts import definition as d
 from statewright.statecharts.context import json_type
 from statewright.statecharts.definition import Json

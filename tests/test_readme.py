@@ -20,6 +20,7 @@ import msgspec
 import nats
 import pytest
 from nats.aio.client import Client
+
 from statewright.adapters.nats.server import find_binary
 from statewright.statecharts import load_chart
 from statewright.statecharts.definition import Send, walk_actions, walk_states

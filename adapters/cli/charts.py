@@ -11,6 +11,7 @@ from statewright.adapters.cli.options import DEFAULTS, Flag, Options, invalid, p
 
 if TYPE_CHECKING:
     from rich.console import Console
+
     from statewright.statecharts.simulate import Line
 
 REFUSED = 1

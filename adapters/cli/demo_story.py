@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+
 from statewright.adapters.cli import wiring
 from statewright.adapters.cli.engine_process import EngineProcess
 from statewright.adapters.cli.options import Options

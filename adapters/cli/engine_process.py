@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+
 from statewright.adapters.cli.options import Options
 from statewright.engine.errors import UnavailableError
 

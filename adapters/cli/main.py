@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from cyclopts import App, CycloptsError, UnknownCommandError
+
 from statewright.adapters.cli.options import options_last
 
 DONE, REFUSED, FAILED, INTERRUPTED = 0, 1, 2, 130

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from rich.table import Table
 from rich.text import Text
+
 from statewright.adapters.cli.output import clean, duration, moment, relative, value
 from statewright.engine.events import Fact, InstanceStarted, Macrostep, Trigger
 from statewright.engine.recorder import EffectRow, TimerRow

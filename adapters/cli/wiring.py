@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import msgspec
+
 from statewright.adapters.cli.loading import load, load_handlers
 from statewright.adapters.cli.options import Options
 from statewright.adapters.cli.people import parents

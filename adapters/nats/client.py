@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import nats.errors
 import nats.js.errors
 from msgspec.structs import replace
+
 from statewright.adapters.nats.connection import CONNECT_TIMEOUT_S, Connection, connect
 from statewright.adapters.nats.endpoint import Endpoint
 from statewright.adapters.nats.envelope import encode_control, encode_event, encode_start

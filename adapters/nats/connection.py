@@ -15,10 +15,11 @@ from contextlib import suppress
 
 import nats.errors
 from nats.aio.client import Client as NatsClient
+
 from statewright.adapters.nats.endpoint import Endpoint
 from statewright.adapters.nats.replies import encode_error
-from statewright.adapters.nats.tasks import end
 from statewright.engine.errors import TooLargeError, UnavailableError
+from statewright.engine.tasks import end
 
 CONNECT_TIMEOUT_S = 2.0
 RECONNECT_WAIT_S = 0.1

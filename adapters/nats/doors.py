@@ -7,6 +7,7 @@ import logging
 import os
 
 from msgspec.structs import replace
+
 from statewright.adapters.nats.connection import CONNECT_TIMEOUT_S, Connection, connect
 from statewright.adapters.nats.endpoint import Endpoint, remove_endpoint, write_endpoint
 from statewright.adapters.nats.history import History

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
+
 from statewright.engine.errors import InvalidError, UnavailableError
 
 DEFAULT_PORT = 4222

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import quote, unquote
 
 import msgspec
+
 from statewright.adapters.nats.rfc3339 import format_time, parse_time
 from statewright.engine.errors import InvalidError, TooLargeError
 from statewright.engine.ids import check_id

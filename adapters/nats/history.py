@@ -21,13 +21,14 @@ from collections.abc import Sequence
 import msgspec
 import nats.errors
 from eventsourcing.persistence import Tracking
+
 from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.streams import HISTORY, ensure_stream
-from statewright.adapters.nats.tasks import end
 from statewright.engine.engine import Engine
 from statewright.engine.errors import UnavailableError
 from statewright.engine.events import AnyFact, InstanceStarted
 from statewright.engine.log import LoggedFact
+from statewright.engine.tasks import end
 
 PAGE = 500
 ACK_TIMEOUT_S = 3.0

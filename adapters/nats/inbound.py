@@ -23,6 +23,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as CoreSubscription
 from nats.js import JetStreamContext, api
+
 from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.envelope import decode_event, decode_json
 from statewright.adapters.nats.pulls import NAK_WAIT_MAX_S, NAK_WAIT_S, UNSETTLED_MAX, Flow
@@ -35,12 +36,12 @@ from statewright.adapters.nats.streams import (
     find_stream,
     purge_settled,
 )
-from statewright.adapters.nats.tasks import end
 from statewright.engine.engine import Engine
 from statewright.engine.errors import UnavailableError
 from statewright.engine.ids import check_id, new_id
 from statewright.engine.recorder import ParkedRow
 from statewright.engine.requests import ExternalEvent
+from statewright.engine.tasks import end
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.subscriptions import Subscription
 

@@ -14,6 +14,7 @@ import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 from nats.js.errors import ServiceUnavailableError
+
 from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.envelope import encode_event
 from statewright.adapters.nats.streams import find_stream

@@ -19,9 +19,10 @@ from collections.abc import Awaitable, Callable
 import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+
 from statewright.adapters.nats.connection import Connection
-from statewright.adapters.nats.tasks import end
 from statewright.engine.errors import UnavailableError
+from statewright.engine.tasks import end
 
 BATCH = 256
 """Messages asked for by one pull request."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import msgspec
+
 from statewright.engine.errors import (
     AlreadyExistsError,
     BusyError,

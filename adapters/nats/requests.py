@@ -15,6 +15,7 @@ from typing import Any
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+
 from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.envelope import decode_control, decode_event, decode_json, decode_start
 from statewright.adapters.nats.replies import code_of, encode_answer, encode_error, encode_status

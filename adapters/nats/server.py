@@ -25,9 +25,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import msgspec
+
 from statewright.adapters.nats.endpoint import Endpoint
-from statewright.adapters.nats.tasks import end
 from statewright.engine.errors import UnavailableError
+from statewright.engine.tasks import end
 
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 """Well above what the engine takes, so that a message that is too large gets an answer that says so."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from nats.js import JetStreamContext, api
 from nats.js.errors import BadRequestError, NotFoundError
+
 from statewright.engine.errors import UnavailableError
 
 UNTIL_RECORDED = "statewright.until-recorded"

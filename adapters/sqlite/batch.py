@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 from eventsourcing.persistence import DataError, StoredEvent
+
 from statewright.adapters.sqlite.schema import OPEN, columns
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow
 

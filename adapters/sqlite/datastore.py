@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from eventsourcing import persistence
 from eventsourcing.sqlite import SQLiteCursor, SQLiteDatastore
+
 from statewright.adapters.sqlite import batch, schema
 
 BUSY_TIMEOUT_S = 5.0

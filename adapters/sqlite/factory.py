@@ -5,6 +5,7 @@ from __future__ import annotations
 from eventsourcing import sqlite
 from eventsourcing.persistence import AggregateRecorder
 from eventsourcing.utils import Environment, EnvType
+
 from statewright.adapters.sqlite.datastore import Datastore
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.engine.recorder import PARTITIONS_DEFAULT

@@ -12,6 +12,7 @@ from typing import Any
 
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.sqlite import SQLiteAggregateRecorder, SQLiteCursor, SQLiteProcessRecorder
+
 from statewright.adapters.sqlite import batch, schema
 from statewright.adapters.sqlite.datastore import Datastore
 from statewright.adapters.sqlite.schema import OPEN, columns

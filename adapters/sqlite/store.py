@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 
 from eventsourcing.persistence import PersistenceError
+
 from statewright.adapters.sqlite import schema
 from statewright.adapters.sqlite.datastore import connect
 from statewright.adapters.sqlite.factory import Factory

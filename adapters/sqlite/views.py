@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import msgspec
 from eventsourcing.persistence import IntegrityError
+
 from statewright.adapters.sqlite.datastore import Datastore
 from statewright.projections.metrics import Figures, Key, Run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+
 from statewright.statecharts.builder import assign, cancel, chart, final, if_, log, parallel, perform, send, state, to
 
 BY_REQUESTER = "event.data.by == context.requester"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from statewright.engine import EffectCall, Engine, LoggedFact, ManualClock, PermanentError
 from statewright.engine.events import AnyFact, EventRefused, Macrostep
 from statewright.examples.document_approval.chart import document_approval

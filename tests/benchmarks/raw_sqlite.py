@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from eventsourcing.persistence import StoredEvent
+
 from statewright.adapters.sqlite import batch as sqlite_batch
 from statewright.adapters.sqlite.factory import Factory
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow
-
 from tests.benchmarks.workload import Run
 
 BATCHES = (1, 10, 100, 1_000)

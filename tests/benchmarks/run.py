@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--only", choices=("step", "direct", "doors", "loading"), help="one part alone")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="statewright-bench-", dir=given.folder))
-    print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, {platform.system()}")
+    print(
+        f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores, {platform.system()}"
+    )
     try:
         if given.only in (None, "step"):
             print("\nstep alone, in memory")
@@ -68,8 +70,9 @@ def measure_direct(folder: Path, seconds: float) -> None:
         print(f"{senders:>8} {run.rate:>12,.0f} {run.percentile_ms(50):>9.2f} {run.percentile_ms(99):>9.2f}")
         check(url(folder, senders))
     bar = min(12_000.0, 0.12 * raw[100].rate)
-    print(f"100 senders: {runs[100].rate:,.0f} events/s, bar {bar:,.0f}; {runs[100].rate / raw[100].rate:.1%} of one table,")
-    print(f"             {runs[100].rate / ours[100].rate:.1%} of our statements")
+    of_table, of_ours = runs[100].rate / raw[100].rate, runs[100].rate / ours[100].rate
+    print(f"100 senders: {runs[100].rate:,.0f} events/s, bar {bar:,.0f}; {of_table:.1%} of one table, ", end="")
+    print(f"{of_ours:.1%} of our statements")
     ratio = runs[1].percentile_ms(50) / raw[1].percentile_ms(50)
     print(f"1 sender: p50 is {ratio:.1f} times the raw insert's, bar 4")
 

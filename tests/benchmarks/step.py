@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from statewright.statecharts import Chart, Event, chart, final, history, parallel, state, to
 from transitions.extensions.nesting import HierarchicalMachine
+
+from statewright.statecharts import Chart, Event, chart, final, history, parallel, state, to
 
 CYCLES = 400
 

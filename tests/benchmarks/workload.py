@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from statewright.engine import Engine, Outcome
 from statewright.statecharts import Chart, load_chart
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from statewright.engine.recorder import InstanceRecorder
 
+from statewright.engine.recorder import InstanceRecorder
 from tests.contracts.recorders import IMPLEMENTATIONS, Harness
 
 

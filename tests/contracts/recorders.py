@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eventsourcing.persistence import StoredEvent
+
 from statewright.adapters.sqlite.factory import Factory
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.engine.recorder import Changes, InstanceRecorder

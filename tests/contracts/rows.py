@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eventsourcing.persistence import StoredEvent
+
 from statewright.engine.recorder import EffectRow, InboxRow, InstanceRow, ParkedRow, TimerRow
 
 SECOND = 1_000_000_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
 
+from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
 from tests.contracts.recorders import Harness
 from tests.contracts.rows import effect
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from eventsourcing.persistence import IntegrityError, StoredEvent, Tracking
-from statewright.engine.recorder import Changes, InstanceFilter, InstanceRecorder
 
+from statewright.engine.recorder import Changes, InstanceFilter, InstanceRecorder
 from tests.contracts.recorders import Harness
 from tests.contracts.rows import effect, event, inbox, instance, timer
 

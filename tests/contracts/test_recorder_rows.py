@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from eventsourcing.persistence import IntegrityError
+
 from statewright.engine.recorder import (
     PARTITIONS_DEFAULT,
     Changes,
@@ -12,7 +13,6 @@ from statewright.engine.recorder import (
     InstanceRecorder,
     InstanceRow,
 )
-
 from tests.contracts.recorders import Harness
 from tests.contracts.rows import inbox, instance, parked, timer
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from statewright.adapters.nats.client import Client
 from statewright.adapters.nats.server import EmbeddedServer
 from statewright.engine import Engine, Outcome
 from statewright.engine.events import EventDeferred
 from statewright.engine.verify import Verification, verify_store
-
 from tests.crash.workload import Item, Workload
 
 SEED = 20_240_229

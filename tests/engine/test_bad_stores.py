@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.engine import Engine, ExternalEvent
 from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
 from statewright.engine.verify import verify_store
-
 from tests.engine.charts import COUNTER
 from tests.engine.worlds import World
 

@@ -9,7 +9,6 @@ from typing import Any
 from statewright.engine import Engine, ExternalEvent, Outcome, Started
 from statewright.engine.errors import IdReusedError
 from statewright.engine.requests import ControlRequest, StartRequest
-
 from tests.engine.worlds import World
 
 

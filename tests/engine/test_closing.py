@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from statewright.engine import Engine, ExternalEvent, InstanceFilter, ManualClock, Outcome
 from statewright.engine.alarm import Alarm
 from statewright.engine.errors import BusyError, InvalidError, NotFoundError, UnavailableError
 from statewright.engine.runtime import QUEUE_MAX
-
 from tests.engine.charts import COUNTER
 from tests.engine.worlds import World, until
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from statewright.engine.errors import AlreadyExistsError, NotFoundError, UnavailableError
 from statewright.statecharts import Chart, chart, final, state, to
-
 from tests.engine.charts import APPROVAL, COUNTER, TIMERS, from_yaml
 from tests.engine.worlds import World
 

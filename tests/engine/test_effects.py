@@ -9,13 +9,13 @@ import threading
 from typing import Any
 
 import pytest
+
 from statewright.engine import EffectCall, PermanentError
 from statewright.engine.clock import SECOND_NS
 from statewright.engine.effects import ATTEMPTS_MAX
 from statewright.engine.recorder import EffectRow
 from statewright.engine.requests import PAYLOAD_BYTES_MAX, EffectResult
 from statewright.engine.residents import SEEN_MAX
-
 from tests.engine.worlds import World, type_of, until
 
 

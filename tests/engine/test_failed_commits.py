@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from eventsourcing.persistence import IntegrityError, OperationalError
+
 from statewright.engine import EffectCall, ExternalEvent, Outcome, Started
 from statewright.engine.clock import SECOND_NS
 from statewright.engine.errors import (
@@ -23,7 +24,6 @@ from statewright.engine.errors import (
 from statewright.engine.requests import ControlRequest, StartRequest
 from statewright.engine.residents import load_resident
 from statewright.engine.runtime import CONFLICTS_MAX
-
 from tests.engine.charts import from_yaml
 from tests.engine.faulty import FaultyRecorder, FaultyStore
 from tests.engine.worlds import World, type_of, until

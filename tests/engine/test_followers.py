@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from statewright.engine import LoggedFact
-
 from tests.engine.worlds import World, until
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from statewright.engine import EffectCall, Outcome, PermanentError
 from statewright.engine.errors import BusyError, InvalidError, NotFoundError
 from statewright.engine.unit import DEFERRED_MAX
-
 from tests.engine.worlds import World, type_of, until
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from statewright.engine import EffectCall, Outcome
 from statewright.engine.errors import AlreadyExistsError, IdReusedError, NotFoundError
 from statewright.engine.residents import Residents, load_resident
-
 from tests.engine.charts import APPROVAL, COUNTER, EFFECTS, TIMERS
 from tests.engine.worlds import World, until
 

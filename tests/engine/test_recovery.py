@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from statewright.engine import EffectCall
 from statewright.engine.residents import load_resident
 from statewright.statecharts import Chart, assign, chart, final, history, parallel, perform, send, state, to
-
 from tests.engine.worlds import World, until
 
 Function = Callable[..., Any]

@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from statewright.engine import ExternalEvent, Outcome
 from statewright.engine.errors import IdReusedError, InvalidError, NotFoundError, TooLargeError, UnavailableError
-
 from tests.engine.worlds import World, type_of
 
 

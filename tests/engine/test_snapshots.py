@@ -6,11 +6,11 @@ import asyncio
 import sqlite3
 
 import msgspec
+
 from statewright.engine import ExternalEvent
 from statewright.engine.requests import ControlRequest
 from statewright.engine.residents import SEEN_MAX, Residents, load_resident
 from statewright.engine.runtime import SNAPSHOT_EVERY
-
 from tests.engine.worlds import World, until
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from statewright.engine import Started
 from statewright.engine.errors import AlreadyExistsError, InvalidError, NotFoundError, TooLargeError
 from statewright.statecharts import ContextError
-
 from tests.engine.worlds import World, type_of
 
 

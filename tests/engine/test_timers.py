@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import freezegun
+
 from statewright.engine import Engine, SystemClock
 from statewright.engine.clock import SECOND_NS
 from statewright.engine.recorder import TimerRow
-
 from tests.engine.charts import TIMERS
 from tests.engine.worlds import World, until
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
-from statewright.engine.verify import verify_store
 
+from statewright.engine.verify import verify_store
 from tests.engine.worlds import World
 
 

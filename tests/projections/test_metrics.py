@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from statewright.engine.events import (
     EventRefused,
     InstanceCancelled,
@@ -22,7 +23,6 @@ from statewright.engine.events import (
 from statewright.engine.log import LoggedFact
 from statewright.projections.histogram import RELATIVE_ERROR_MAX, Histogram, bucket_of
 from statewright.projections.metrics import Figures, Metrics, Run, merged, metrics_json
-
 from tests.projections.streams import logs, started
 
 property_test = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -11,6 +11,7 @@ import pytest
 from eventsourcing.persistence import IntegrityError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from statewright.adapters.sqlite.datastore import Datastore
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.adapters.sqlite.views import SQLiteMetricsView
@@ -19,7 +20,6 @@ from statewright.engine.events import AnyFact
 from statewright.projections.metrics import Metrics
 from statewright.projections.metrics_view import MetricsFolder, MetricsProjection, read_metrics, rebuild_metrics
 from statewright.statecharts.chart import Chart
-
 from tests.projections.streams import logs, started
 
 CHART = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+
 from statewright.engine.events import (
     AnyFact,
     EventRefused,

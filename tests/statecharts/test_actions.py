@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from statewright.statecharts import Effect, Event, TimerSet
 
+from statewright.statecharts import Effect, Event, TimerSet
 from tests.statecharts.behaviour import given, read
 
 

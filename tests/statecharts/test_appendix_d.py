@@ -7,9 +7,9 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from statewright.statecharts import Chart, Event, Step
 from statewright.statecharts.step import MICROSTEPS_MAX
-
 from tests.statecharts.literal import Interpreter, Outcome, TooManyMicrosteps
 from tests.statecharts.random_charts import charts, events
 

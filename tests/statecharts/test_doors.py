@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from statewright.statecharts import (
     Chart,
     ChartError,
@@ -30,7 +31,6 @@ from statewright.statecharts import (
     state,
     to,
 )
-
 from tests.statecharts.behaviour import read
 
 WRITTEN = """

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from statewright.statecharts import Chart, ChartError, ChartNotFound, Fault, load_chart
 from statewright.statecharts.documents import DEPTH_MAX, DOCUMENT_BYTES_MAX, read_document
 from statewright.statecharts.validation import STATES_MAX

@@ -8,10 +8,10 @@ import time
 from typing import Any
 
 import pytest
-from statewright.statecharts import Chart, ChartError, Event, StatewrightError, UnknownState, chart, final, state, to
-from statewright.statecharts.caches import CACHED_MAX
 from transitions.extensions.nesting import HierarchicalMachine, NestedState, NestedTransition
 
+from statewright.statecharts import Chart, ChartError, Event, StatewrightError, UnknownState, chart, final, state, to
+from statewright.statecharts.caches import CACHED_MAX
 from tests.statecharts.behaviour import read
 
 NESTED = """

@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from statewright.statecharts import ContextError, MessageError
 from statewright.statecharts.check import check
 from statewright.statecharts.mermaid import mermaid
 from statewright.statecharts.simulate import Simulation, SimulationError, parse_token
-
 from tests.statecharts.behaviour import read
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from statewright.statecharts import Context, ContextError, Event
 from statewright.statecharts.context import parse_type
 from statewright.statecharts.durations import DELAY_NS_MAX, format_duration, parse_duration
-
 from tests.statecharts.behaviour import read
 
 HOUR = 3600 * 10**9

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
 from statewright.adapters.cli.main import run
 
 CHART = """\

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from statewright.statecharts import Chart
 
+from statewright.statecharts import Chart
 from tests.adapters.cli.conftest import Cli
 
 CONTEXT = ("--context", '{"amount": 50}')

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from statewright.engine.stores import open_store
 
+from statewright.engine.stores import open_store
 from tests.adapters.cli.conftest import Cli
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from statewright.adapters.cli.options import options_last, parse_time
 from statewright.adapters.cli.output import clean, duration, moment, relative, value
 from statewright.adapters.cli.people import parents, place

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nats.aio.client import Client as NatsClient
+
 from statewright.adapters.nats.client import Client
 from statewright.adapters.nats.endpoint import Endpoint
 from statewright.adapters.nats.server import EmbeddedServer
@@ -113,7 +114,7 @@ async def serving(folder: Path, url: str = "embedded", **settings: Any) -> Async
     charts = settings.pop("charts", [LIGHT, ORDER])
     async with (
         Engine.open(store_in(folder), charts=charts, nats=url, **settings) as engine,
-        await Client.connect(engine._doors.endpoint) as client,
+        await Client.connect(engine.doors.endpoint) as client,
     ):
         yield engine, client
 

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+
 from statewright.adapters.nats.endpoint import Endpoint, find_endpoint, remove_endpoint, write_endpoint
 from statewright.engine.errors import InvalidError, UnavailableError
-
 from tests.adapters.nats.support import free_port
 
 

@@ -11,9 +11,9 @@ import msgspec
 import nats.errors
 import pytest
 from nats.aio.client import Client as NatsClient
+
 from statewright.engine import Engine
 from statewright.engine.events import AnyFact
-
 from tests.adapters.nats.support import LIGHT, eventually, raw, running_server, serving, store_in, url_of
 
 pytestmark = pytest.mark.integration
@@ -85,7 +85,7 @@ async def test_a_new_server_gets_everything(tmp_path: Path) -> None:
 async def test_no_death_of_the_server_loses_or_reorders(tmp_path: Path) -> None:
     async with serving(tmp_path) as (engine, client), raw(client.connection.endpoint) as nc:
         await client.start("light", {"limit": 3}, id="l-1")
-        server = engine._doors.server
+        server = engine.doors.server
 
         async def load() -> None:
             for number in range(1_500):

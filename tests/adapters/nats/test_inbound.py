@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 from nats.aio.client import Client as NatsClient
+
 from statewright.adapters.nats.envelope import encode_event
 from statewright.adapters.nats.pulls import UNSETTLED_MAX
 from statewright.engine import Engine, ExternalEvent
-
 from tests.adapters.nats.support import LIGHT, eventually, raw, running_server, serving, store_in, url_of
 
 pytestmark = pytest.mark.integration

@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from statewright.adapters.nats.client import Client
 from statewright.adapters.nats.endpoint import Endpoint, find_endpoint
 from statewright.adapters.nats.server import find_binary
 from statewright.engine import Engine
 from statewright.engine.errors import InvalidError, UnavailableError
-
 from tests.adapters.nats.support import (
     LIGHT,
     ORDER,
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.integration
 async def test_the_doors_come_back_with_the_server(tmp_path: Path) -> None:
     async with serving(tmp_path) as (engine, client):
         await client.start("light", {"limit": 3}, id="l-1")
-        server = engine._doors.server
+        server = engine.doors.server
         for round_ in range(3):
             pid = server.pid
             os.kill(pid, signal.SIGKILL)
@@ -49,7 +49,7 @@ async def test_the_doors_come_back_with_the_server(tmp_path: Path) -> None:
             )
             wanted = {f"{kind}-{round_}" for kind in "rpj"}
             await eventually(lambda wanted=wanted: _has(engine, wanted), "all three")
-        assert find_endpoint(engine.store.endpoint_path or "") == engine._doors.endpoint
+        assert find_endpoint(engine.store.endpoint_path or "") == engine.doors.endpoint
 
 
 async def _sent(client: Client, event_id: str) -> str | None:

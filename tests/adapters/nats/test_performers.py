@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 from nats.aio.msg import Msg
+
 from statewright.adapters.nats.client import Client
 from statewright.engine import Engine
-
 from tests.adapters.nats.support import eventually, raw, running_server, serving, url_of
 
 pytestmark = pytest.mark.integration

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from nats.aio.client import Client as NatsClient
+
 from statewright.engine import Outcome, Started
 from statewright.engine.errors import (
     AlreadyExistsError,
@@ -19,7 +20,6 @@ from statewright.engine.errors import (
     TooLargeError,
 )
 from statewright.engine.requests import PAYLOAD_BYTES_MAX
-
 from tests.adapters.nats.support import raw, serving
 
 pytestmark = pytest.mark.integration
@@ -140,7 +140,7 @@ async def test_malformed_requests_are_answered_and_harm_nobody(tmp_path: Path) -
         await nc.flush()
         assert (await client.send("l-1", "toggle")).kind == "recorded"
         assert len(await engine.history("l-1")) == 2
-        assert client.connection.endpoint == engine._doors.endpoint
+        assert client.connection.endpoint == engine.doors.endpoint
 
 
 async def test_a_client_that_knows_only_the_subjects(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ async def test_closing_answers_what_was_taken(tmp_path: Path) -> None:
     """Every request is either answered, or finds nobody; none is taken and left without an answer."""
     async with serving(tmp_path) as (engine, client):
         await client.start("light", {"limit": 3}, id="l-1")
-        doors = engine._doors
+        doors = engine.doors
         sent = [asyncio.create_task(client.send("l-1", "toggle", event_id=f"e-{n}")) for n in range(300)]
         await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
         closing = asyncio.create_task(doors._requests.close())

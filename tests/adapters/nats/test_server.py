@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+
 from statewright.adapters.nats.connection import connect
 from statewright.adapters.nats.endpoint import Endpoint
 from statewright.adapters.nats.server import EmbeddedServer, find_binary
 from statewright.engine.errors import UnavailableError
-
 from tests.adapters.nats.support import eventually, raw, running_server
 
 pytestmark = pytest.mark.integration

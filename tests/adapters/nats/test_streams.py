@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from statewright.adapters.nats.streams import covers
 
 

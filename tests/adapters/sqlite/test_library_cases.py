@@ -16,6 +16,7 @@ from eventsourcing.persistence import AggregateRecorder
 from eventsourcing.sqlite import SQLiteTrackingRecorder
 from eventsourcing.tests import persistence as library
 from eventsourcing.utils import Environment
+
 from statewright.adapters.sqlite.factory import Factory
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 

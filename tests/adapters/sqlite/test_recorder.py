@@ -15,11 +15,11 @@ from eventsourcing.persistence import (
     OperationalError,
     StoredEvent,
 )
+
 from statewright.adapters.sqlite import batch
 from statewright.adapters.sqlite.factory import Factory
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.engine.recorder import Changes, InstanceFilter
-
 from tests.contracts.rows import effect, event, inbox, instance, timer
 
 WHOLE = Changes(inbox=[inbox()], instances=[instance()], timers_set=[timer()], effects_requested=[effect()])

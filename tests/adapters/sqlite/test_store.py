@@ -14,12 +14,12 @@ from urllib.parse import quote
 import pytest
 from eventsourcing.application import Application
 from eventsourcing.persistence import OperationalError
+
 from statewright.adapters.sqlite import schema
 from statewright.adapters.sqlite.factory import Factory
 from statewright.adapters.sqlite.store import SQLiteStore
 from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
 from statewright.engine.recorder import Changes, InstanceRecorder
-
 from tests.adapters.sqlite.conftest import Mounts
 from tests.contracts.rows import event, inbox, instance
 
