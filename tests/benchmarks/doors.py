@@ -108,8 +108,8 @@ def _last_position(store: Path) -> int:
 
 async def _drained(store: Path, position: int) -> None:
     async with asyncio.timeout(DRAIN_S):
-        while _last_position(store) < position:
-            await asyncio.sleep(0.1)  # noqa: ASYNC110 (another process's work)
+        while _last_position(store) < position:  # noqa: ASYNC110 (it is another process that works)
+            await asyncio.sleep(0.1)
 
 
 def credentials(server: EmbeddedServer) -> str:
