@@ -43,6 +43,8 @@ Guard = str | FunctionRef
 class Assign(Action, frozen=True):
     """Set top-level context fields. All `values` see the context as it was before this action (SCXML 5.4).
 
+    With dynamic expressions a key may also be a place inside a field: `order.lines[0]`.
+
     Instead of `values`, `function` names a Python function `(context, event) -> mapping of fields`.
     """
 
@@ -61,6 +63,8 @@ class Send(Action, frozen=True):
     """Send an event to this instance after `delay` (SCXML 6.2); without one, as the next external event.
 
     `id` names it for `cancel`. `eventexpr` computes the name; `delay` is a duration literal or a CEL text.
+    `target` is another session: `#_parent`, `#_<invokeid>`, `#_scxml_<sessionid>`; `#_internal` is the internal queue.
+    `processor` is SCXML's `type` of the send; `idlocation` is where a generated id is put.
     """
 
     event: str = ""
@@ -68,6 +72,11 @@ class Send(Action, frozen=True):
     data: Json = None
     delay: str = ""
     id: str = ""
+    idlocation: str = ""
+    target: str = ""
+    targetexpr: str = ""
+    processor: str = ""
+    processorexpr: str = ""
 
 
 class Cancel(Action, frozen=True):
@@ -121,7 +130,28 @@ class If(Action, frozen=True):
     otherwise: tuple[AnyAction, ...] = ()
 
 
-AnyAction = Assign | Raise | Send | Cancel | Emit | Call | Perform | Log | If
+class Foreach(Action, frozen=True):
+    """Run `actions` for each item of a copy of `array`, with `item` and `index` as fields (SCXML 4.6)."""
+
+    array: str
+    item: str
+    index: str = ""
+    actions: tuple[AnyAction, ...] = ()
+
+
+class Script(Action, frozen=True):
+    """Assignments `place = expression`, one a line or parted by `;`, in order (SCXML 5.8). They may make new fields."""
+
+    source: str
+
+
+class Block(Action, frozen=True):
+    """Executable content that fails on its own: what comes after it is run all the same (several `<onentry>`)."""
+
+    actions: tuple[AnyAction, ...] = ()
+
+
+AnyAction = Assign | Raise | Send | Cancel | Emit | Call | Perform | Log | If | Foreach | Script | Block
 
 
 class Initial(Node, frozen=True):
@@ -129,6 +159,27 @@ class Initial(Node, frozen=True):
 
     target: tuple[str, ...]
     actions: tuple[AnyAction, ...] = ()
+
+
+class Invoke(Node, frozen=True):
+    """A child that runs while its state is active (SCXML 6.4): one of `chart`, `src`, `srcexpr` and `contentexpr`.
+
+    `id` names it, else `<state>.<number>` does; `idlocation` is where that id is put. `data` is a mapping of values for
+    the fields that the child declares. `autoforward` passes on every external event. `finalize` runs on each event that
+    comes from the child, before a transition is chosen. `type` is that of SCXML (`scxml` or its URI), and the default.
+    """
+
+    id: str = ""
+    idlocation: str = ""
+    type: str = ""
+    typeexpr: str = ""
+    chart: Definition | None = None
+    src: str = ""
+    srcexpr: str = ""
+    contentexpr: str = ""
+    data: dict[str, Json] = {}
+    autoforward: bool = False
+    finalize: tuple[AnyAction, ...] = ()
 
 
 class Transition(Node, frozen=True):
@@ -147,17 +198,23 @@ class Transition(Node, frozen=True):
 
 
 class State(Node, frozen=True):
-    """One state; its children in document order. `initial` of a history state is its default."""
+    """One state; its children in document order. `initial` of a history state is its default.
+
+    `context` are fields that get their values when the state is entered for the first time (SCXML's late binding);
+    until then they are null.
+    """
 
     id: str
     type: StateType = "atomic"
     description: str = ""
     tags: tuple[str, ...] = ()
     meta: dict[str, Json] = {}
+    context: tuple[Declaration, ...] = ()
     initial: Initial | None = None
     history: Literal["shallow", "deep"] = "shallow"
     entry: tuple[AnyAction, ...] = ()
     exit: tuple[AnyAction, ...] = ()
+    invoke: tuple[Invoke, ...] = ()
     transitions: tuple[Transition, ...] = ()
     states: tuple[State, ...] = ()
     output: Json = None
@@ -167,11 +224,14 @@ class Declaration(Node, frozen=True):
     """One context field. `type` is CEL's: int double string bool list(T) map(string, T) dyn, `?` for nullable.
 
     A field without a default must be given at the start, unless it is nullable (then it begins as null).
+    With dynamic expressions `expr` computes its first value; should that fail, it is null and `error.execution` is
+    raised.
     """
 
     name: str
     type: str = "dyn"
     default: Json | UnsetType = UNSET
+    expr: str = ""
     description: str = ""
 
 
@@ -212,12 +272,21 @@ def walk_states(parent: Definition | State) -> Iterator[State]:
         stack.extend(reversed(state.states))
 
 
+def walk_invokes(definition: Definition) -> Iterator[tuple[State, int, Invoke]]:
+    """All invokes of the chart in document order, each with its state and its place among that state's."""
+    for state in walk_states(definition):
+        for index, invoke in enumerate(state.invoke):
+            yield state, index, invoke
+
+
 def walk_actions(definition: Definition) -> Iterator[AnyAction]:
-    """All actions of the chart in document order, those inside an `If` after it."""
+    """All actions of the chart in document order, those inside an action after it."""
     owners: list[Definition | State] = [definition, *walk_states(definition)]
     for owner in owners:
         yield from _nested(owner.entry)
         yield from _nested(owner.initial.actions if owner.initial else ())
+        for invoke in owner.invoke if isinstance(owner, State) else ():
+            yield from _nested(invoke.finalize)
         for transition in owner.transitions:
             yield from _nested(transition.actions)
         yield from _nested(owner.exit)
@@ -230,6 +299,8 @@ def _nested(actions: tuple[AnyAction, ...]) -> Iterator[AnyAction]:
             for branch in action.branches:
                 yield from _nested(branch.actions)
             yield from _nested(action.otherwise)
+        elif isinstance(action, Foreach | Block):
+            yield from _nested(action.actions)
 
 
 def to_json(definition: Definition) -> bytes:

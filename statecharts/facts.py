@@ -41,6 +41,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     context: the data; treated as immutable, a step makes a new one.
     serial: how many ids (of sends, timers) the instance has generated so far; makes them deterministic.
     entered: bits of the states entered at least once (only for late-bound data; 0 elsewhere).
+    invoked: the active children: invokeid -> the invoke's key, `<state>#<its place among the state's invokes>`.
     """
 
     configuration: int
@@ -48,6 +49,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     history: Mapping[str, tuple[str, ...]] = {}
     serial: int = 0
     entered: int = 0
+    invoked: Mapping[str, str] = {}
 
 
 class Taken(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,7 +74,8 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
 class TimerSet(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", tag="set"):
     """Deliver `event` to this instance after `delay_ns` (0 = as soon as this step is committed).
 
-    `timer_id` is unique among the instance's pending timers; setting an id again replaces it.
+    `timer_id` is unique among the instance's pending timers; setting an id again replaces it. `target` is another
+    session to deliver it to: `#_parent`, `#_<invokeid>` or `#_scxml_<sessionid>`. `origintype` is the event's.
     """
 
     timer_id: str
@@ -80,12 +83,40 @@ class TimerSet(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", 
     delay_ns: int
     data: Json = None
     sendid: str = ""
+    target: str = ""
+    origintype: str = ""
 
 
 class TimerCancelled(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", tag="cancelled"):
-    """The pending timer `timer_id` is gone (a state was left, or a `cancel` action). Unknown ids are no error."""
+    """The pending timer `timer_id` is gone (a state was left, or a `cancel` action), or all those with `sendid` are.
+    Unknown ids are no error."""
 
     timer_id: str
+    sendid: str = ""
+
+
+class StartChild(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", tag="start"):
+    """Start a child session named `invokeid`, whose parent is this one. `key` leads to the invoke in the definition,
+    which has the child's chart unless `src` (a file beside the chart's) or `content` (its SCXML) says it."""
+
+    invokeid: str
+    key: str
+    src: str = ""
+    content: str = ""
+    data: Mapping[str, Json] = {}
+
+
+class CancelChild(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", tag="cancel"):
+    """End the child session `invokeid`; nothing that it still says counts."""
+
+    invokeid: str
+
+
+class ForwardEvent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", tag="forward"):
+    """Deliver the event of this step to the child session `invokeid` too."""
+
+    invokeid: str
+    event: Event
 
 
 class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -107,7 +138,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     When `reason` is not empty the event changed nothing: `snapshot` is the one that came in, all else but
     `guards` is empty, and `reason` says why (no transition, which guard was false, which expression failed).
     Otherwise: `exited`/`entered` in the order in which it happened over all microsteps, `context` the top-level keys
-    that changed with their new values, `history` the history values that changed, `timers` and `effects` in
+    that changed with their new values, `history` the history values that changed, `timers`, `children` and `effects` in
     order, `raised` the names of internal events processed. `status` is "completed" once a top-level final
     state was entered, then `output` is its donedata; the configuration is then the one before the final exit.
     """
@@ -121,6 +152,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     context: Mapping[str, Json] = {}
     history: Mapping[str, tuple[str, ...]] = {}
     timers: tuple[TimerSet | TimerCancelled, ...] = ()
+    children: tuple[StartChild | CancelChild | ForwardEvent, ...] = ()
     effects: tuple[Effect, ...] = ()
     raised: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()

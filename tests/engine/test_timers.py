@@ -59,8 +59,8 @@ async def test_a_timer_fires_once_when_it_is_due_and_not_before(world: World) ->
 async def test_timers_due_together_fire_in_the_order_in_which_they_were_set(world: World) -> None:
     async with world:
         await world.engine.start("timers", id="t")
-        await world.engine.send("t", "set_many")
-        await world.engine.send("t", "set")
+        for name in ("set", "set_many", "set"):
+            await world.engine.send("t", name)
 
         world.clock.advance(10)
 
