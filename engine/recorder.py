@@ -45,7 +45,8 @@ class InstanceRow(NamedTuple):
     ended_at: int | None
     digest: str
     """Digest of the definition it is pinned to."""
-    error: str
+    failure: str
+    """Why it failed or was cancelled, else "". (Not `error`: a reply with that key is a refusal.)"""
 
 
 class TimerRow(NamedTuple):

@@ -35,7 +35,7 @@ def instance_json(instance: Instance, *, as_of: int | None = None) -> dict[str, 
         "updated_at": instance.updated_at,
         "ended_at": instance.ended_at,
         "digest": instance.digest,
-        "error": instance.error,
+        "failure": instance.error,
     }
     if as_of is not None:
         columns["as_of"] = as_of

@@ -53,6 +53,11 @@ class _Asking(threading.local):
 _asking = _Asking()
 
 
+def ask_in(in_state: InState, configuration: int) -> None:
+    """Say what `In()` asks from here on, in this thread."""
+    _asking.in_state, _asking.configuration = in_state, configuration
+
+
 def _in_state(state: str) -> bool:
     return _asking.in_state(state, _asking.configuration)
 
@@ -179,10 +184,10 @@ class Expressions:
         self._differing = frozenset(name for name in checked if checked[name] != evaluated[name])
         self._in_state = in_state
         self._environments = {
-            (False, False): _environment(checked),
-            (False, True): _environment(evaluated),
-            (True, False): _environment(checked | whole),
-            (True, True): _environment(evaluated | whole),
+            (False, False): environment(checked),
+            (False, True): environment(evaluated),
+            (True, False): environment(checked | whole),
+            (True, True): environment(evaluated | whole),
         }
 
     def compile(self, text: str) -> Expression:
@@ -293,7 +298,8 @@ def to_json(value: Any, depth: int = 0) -> Json:
     raise ExpressionError(f"expected a value that JSON can hold, got {json_type(value)}")
 
 
-def _environment(variables: Mapping[str, cel.Type]) -> cel.Env:
+def environment(variables: Mapping[str, cel.Type]) -> cel.Env:
+    """What expressions are compiled in: these variables, CEL's string and math functions, and `In()`."""
     return cel.NewEnv(variables=dict(variables), extensions=_EXTENSIONS, functions=_IN)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from transitions.extensions.nesting import HierarchicalMachine, NestedState, NestedTransition
 
 from statewright.statecharts import step as stepping
+from statewright.statecharts.context import Context
 from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, keep
 from statewright.statecharts.definition import Json
 from statewright.statecharts.errors import StatewrightError, UnknownState
@@ -25,6 +26,7 @@ from statewright.statecharts.plans import EntrySet, Plan
 
 if TYPE_CHECKING:
     from statewright.statecharts.actions import Block
+    from statewright.statecharts.children import Child
     from statewright.statecharts.context import ContextType
     from statewright.statecharts.expressions import Expression
 
@@ -173,6 +175,10 @@ class ChartMachine(HierarchicalMachine):
         self.transitions: list[ChartTransition] = []
         self.atomic = 0
         self.with_history = self.with_exit = self.with_entry = self.with_initial_actions = 0
+        self.first_values: tuple[tuple[str, Block], ...] = ()
+        """(field, what computes its first value), in document order."""
+        self.children: dict[str, Child] = {}
+        """The invokes by their keys."""
         self.delay_events: frozenset[str] = frozenset()
         """The names of `after` timers' events. They match their own transitions only, and no descriptor."""
         self.eventless = Handlers((), "")
@@ -182,13 +188,23 @@ class ChartMachine(HierarchicalMachine):
         self._names: dict[int, tuple[str, ...]] = {}
         self._accepts: dict[int, tuple[str, ...]] = {}
 
-    def start(self, context: Mapping[str, Json]) -> Step:
+    def start(self, context: Mapping[str, Json], session: str = "", *, parent: str = "", invokeid: str = "") -> Step:
         """Enter the initial configuration. `Step.context` is the full context, defaults filled in.
 
-        Raises ContextError if `context` does not fit the declaration. If an initial action fails, `Step.reason`
+        A chart with dynamic expressions sees `session` as `_sessionid`, and knows by `parent` (that session's id) and
+        `invokeid` that it was invoked. Raises ContextError if `context` does not fit the declaration. If an initial action fails, `Step.reason`
         says so.
         """
-        return stepping.start(self, self.context_type.start(context))
+        full = self.context_type.start(context)
+        if not self.strict:
+            system = {"_sessionid": session or self.chart_name}
+            invoked = {"_x": {"parent": parent, "invokeid": invokeid}} if parent else {}
+            full = Context({**full, **system, **invoked})
+        return stepping.start(self, full, context)
+
+    def stop(self, snapshot: Snapshot) -> Step:
+        """Leave all states, as when a parent cancels its child: only what the exit actions ask for is of interest."""
+        return stepping.stop(self, snapshot)
 
     def step(self, snapshot: Snapshot, event: Event) -> Step:
         """The macrostep that `event` causes from `snapshot` (SCXML 3.13, Appendix D mainEventLoop). Pure; raises
@@ -202,17 +218,21 @@ class ChartMachine(HierarchicalMachine):
         context: Mapping[str, Json],
         history: Mapping[str, tuple[str, ...]],
         serial: int,
+        entered: Sequence[str] = (),
+        invoked: Mapping[str, str] | None = None,
     ) -> Snapshot:
         """The snapshot that was recorded by names (as `names` gives them). Raises UnknownState."""
-        from statewright.statecharts.context import Context
-
         bits = self.root.bit if configuration else 0
         for name in configuration:
             bits |= self._state(name).bit
         for names in (tuple(history), *history.values()):
             for name in names:
                 self._state(name)
-        return Snapshot(bits, Context(context), {key: tuple(value) for key, value in history.items()}, serial)
+        ever = 0
+        for name in entered:
+            ever |= self._state(name).bit
+        values = {key: tuple(value) for key, value in history.items()}
+        return Snapshot(bits, Context(context), values, serial, ever, invoked or {})
 
     def names(self, configuration: int) -> tuple[str, ...]:
         """The active states in document order, the root omitted."""

@@ -14,17 +14,21 @@ macrostep is refused and nothing has changed; an engine that records approvals m
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from statewright.statecharts import children
 from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, keep
 from statewright.statecharts.context import Context
 from statewright.statecharts.definition import Json
 from statewright.statecharts.expressions import ExpressionError
 from statewright.statecharts.facts import (
+    CancelChild,
     Effect,
     Event,
+    ForwardEvent,
     Snapshot,
+    StartChild,
     Step,
     Taken,
     TimerCancelled,
@@ -52,14 +56,23 @@ class Refused(Exception):
 
 
 class ActionError(Exception):
-    """An action failed: which, where and why. Becomes `error.execution`."""
+    """An action failed: which, where and why. Becomes the event `name`, about the send `sendid` if it was one."""
+
+    def __init__(self, reason: str, name: str = "error.execution", sendid: str = "") -> None:
+        super().__init__(reason)
+        self.name = name
+        self.sendid = sendid
 
 
-def start(machine: ChartMachine, context: Context) -> Step:
-    """Enter the chart (procedure interpret, up to the first external event)."""
+def start(machine: ChartMachine, context: Context, given: Collection[str] = ()) -> Step:
+    """Enter the chart (procedure interpret, up to the first external event). `given`: the fields that have been given a
+    value, which their `expr` does not change."""
     before = Snapshot(0, context)
     run = Macrostep(machine, before, NO_EVENT)
     try:
+        for name, block in machine.first_values:
+            if name not in given:
+                run.run(block)
         entry = EntrySet(machine, {})
         entry.add_descendants(machine.root)
         run.perform(Plan(machine, 0, entry.enters, entry.defaults, entry.history_defaults), ())
@@ -74,16 +87,29 @@ def step(machine: ChartMachine, snapshot: Snapshot, event: Event) -> Step:
     """React to one external event."""
     handlers = machine.handlers(event.name)
     run = Macrostep(machine, snapshot, event)
+    if snapshot.invoked:
+        children.receive(run)
     enabled = run.select(handlers, snapshot.configuration & handlers.states)
-    if not enabled:
+    if not enabled and not run.has_changed():
         return Step(
             snapshot=snapshot, reason=_why_not(machine, snapshot, event, run.verdicts), guards=tuple(run.verdicts)
         )
     try:
-        run.microstep(enabled)
+        if enabled:
+            run.microstep(enabled)
         run.settle()
     except Refused as refusal:
         return Step(snapshot=snapshot, reason=str(refusal), guards=tuple(run.verdicts[:VERDICTS_MAX]))
+    return run.result()
+
+
+def stop(machine: ChartMachine, snapshot: Snapshot) -> Step:
+    """Leave all states because the session is cancelled (procedure exitInterpreter)."""
+    run = Macrostep(machine, snapshot, NO_EVENT)
+    try:
+        run.finish()
+    except Refused as refusal:
+        return Step(snapshot=snapshot, reason=str(refusal))
     return run.result()
 
 
@@ -92,15 +118,18 @@ class Macrostep:
 
     __slots__ = (
         "changes",
+        "children",
         "configuration",
         "context",
         "effects",
         "entered",
         "event",
+        "ever",
         "exited",
         "final",
         "history",
         "internal",
+        "invoked",
         "logs",
         "machine",
         "output",
@@ -109,6 +138,7 @@ class Macrostep:
         "serial",
         "taken",
         "timers",
+        "to_invoke",
         "trigger",
         "verdicts",
     )
@@ -119,6 +149,10 @@ class Macrostep:
         self.context = snapshot.context
         self.history = snapshot.history
         self.serial = snapshot.serial
+        self.ever = snapshot.entered
+        self.invoked = snapshot.invoked
+        self.to_invoke = 0
+        self.children: list[StartChild | CancelChild | ForwardEvent] | None = None
         self.event = event
         self.trigger = event.name
         self.internal: deque[Event] | None = None
@@ -249,15 +283,15 @@ class Macrostep:
         for blocks, gone in plan.exits:
             self.configuration = before & ~gone
             for block in blocks:
-                self._run(block)
+                self.run(block)
         self.configuration = before = before & ~plan.leaves
         for transition in transitions:
             if transition.block:
-                self._run(transition.block)
+                self.run(transition.block)
         for blocks, come in plan.entries:
             self.configuration = before | come
             for block in blocks:
-                self._run(block)
+                self.run(block)
         self.configuration = before | plan.enters
         if plan.exited:
             self.exited = self.exited + plan.exited if self.exited else plan.exited
@@ -272,9 +306,12 @@ class Macrostep:
             states = self.configuration & machine.eventless.states
             enabled = self.select(machine.eventless, states) if states else ()
             if not enabled:
-                if not self.internal:
+                if self.internal:
+                    enabled = self._next_internal(self.internal.popleft())
+                elif self.to_invoke:
+                    children.begin(self)
+                else:
                     return
-                enabled = self._next_internal(self.internal.popleft())
             if enabled:
                 self.microstep(enabled)
             steps += 1
@@ -284,7 +321,7 @@ class Macrostep:
                     f"the chart did not settle within {MICROSTEPS_MAX} microsteps; it was last in {active}, "
                     f"and took transitions of {_some(_sources(self.taken[-LISTED_MAX:]))}"
                 )
-        self._finish()
+        self.finish()
 
     def _next_internal(self, event: Event) -> tuple[Candidate, ...]:
         self.event = event
@@ -296,13 +333,13 @@ class Macrostep:
             raise Refused(event.data["reason"])
         return enabled
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Procedure exitInterpreter: the exit actions of all active states; the configuration is kept as it was."""
         configuration = self.configuration
         for blocks, gone in Plan(self.machine, configuration).exits:
             self.configuration = configuration & ~gone
             for block in blocks:
-                self._run(block)
+                self.run(block)
         self.configuration = configuration
         if self.final is not None and self.final.output is not None:
             try:
@@ -322,16 +359,21 @@ class Macrostep:
 
     # -- what actions use ----------------------------------------------------------------------------------------
 
-    def _run(self, block: Block) -> None:
+    def run(self, block: Block) -> None:
         """Run one block of executable content; a failure ends the block (SCXML 4.9)."""
         try:
             for action in block:
                 action(self)
         except ActionError as error:
-            self.fail(str(error))
+            self.fail(str(error), error.name, error.sendid)
 
-    def fail(self, reason: str) -> None:
-        self.enqueue(Event("error.execution", {"reason": reason}, "platform"))
+    def fail(self, reason: str, name: str = "error.execution", sendid: str = "") -> None:
+        self.enqueue(Event(name, {"reason": reason}, "platform", sendid))
+
+    def has_changed(self) -> bool:
+        """Whether anything is to be said although no transition is enabled: a guard failed in a dynamic chart, a
+        `finalize` has run, the event is passed on to a child."""
+        return bool(self.internal or self.changes or self.children or self.effects or self.timers or self.logs)
 
     def enqueue(self, event: Event) -> None:
         if self.internal is None:
@@ -350,7 +392,9 @@ class Macrostep:
 
     def result(self) -> Step:
         return Step(
-            snapshot=Snapshot(self.configuration, self.context, self.history, self.serial),
+            snapshot=Snapshot(
+                self.configuration, self.context, self.history, self.serial, self.ever, self.invoked
+            ),
             taken=self.taken,
             exited=self.exited,
             entered=self.entered,
@@ -358,6 +402,7 @@ class Macrostep:
             context=self.changes or {},
             history=self.records or {},
             timers=tuple(self.timers),
+            children=tuple(self.children) if self.children else (),
             effects=tuple(self.effects),
             raised=tuple(self.raised) if self.raised else (),
             logs=tuple(self.logs) if self.logs else (),

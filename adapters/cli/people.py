@@ -59,8 +59,8 @@ def status_grid(
     grid.add_row("definition", f"{columns['definition']} version {clean(columns['version'])}")
     grid.add_row("status", status_text(columns["status"]))
     grid.add_row("in", place(columns["configuration"], outer))
-    if columns["error"]:
-        grid.add_row("error", Text(clean(columns["error"]), style="red"))
+    if columns["failure"]:
+        grid.add_row("failure", Text(clean(columns["failure"]), style="red"))
     for position, (key, item) in enumerate((columns["context"] or {}).items()):
         grid.add_row("" if position else "context", f"{clean(key)} = {value(item)}")
     for name in ("started_at", "updated_at", "ended_at"):

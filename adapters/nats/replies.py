@@ -55,9 +55,9 @@ class _ErrorReply(msgspec.Struct):
 
 
 class _Probe(msgspec.Struct):
-    """Tells an error from an answer. (A status row has an `error` of its own: a text.)"""
+    """Tells an error from an answer."""
 
-    error: _Error | str | None = None
+    error: _Error | None = None
 
 
 _decode_probe = msgspec.json.Decoder(_Probe).decode
@@ -86,7 +86,7 @@ def decode_answer(payload: bytes, kind: type[A]) -> A:
     """The answer in a reply. Raises the error that it carries, `UnavailableError` if it is no reply of an engine."""
     try:
         failed = _decode_probe(payload).error
-        if not isinstance(failed, _Error):
+        if failed is None:
             return msgspec.json.decode(payload, type=kind)
     except msgspec.DecodeError as error:
         raise UnavailableError(f"expected the reply of an engine, got {payload[:100]!r}: {error}") from error

@@ -47,7 +47,7 @@ TABLES = (
         updated_at INTEGER NOT NULL,
         ended_at INTEGER,
         digest TEXT NOT NULL,
-        error TEXT NOT NULL)""",
+        failure TEXT NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS instances_by_status ON instances (status, id)",
     """CREATE TABLE IF NOT EXISTS timers (
         instance_id TEXT NOT NULL,

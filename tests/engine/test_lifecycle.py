@@ -138,7 +138,7 @@ async def test_cancel_ends_the_instance_and_drops_its_timers_and_effects(world: 
         cancelled = await world.engine.cancel("d", reason="withdrawn", actor="ann")
 
         row, fact = await world.engine.status("d"), await world.last("d")
-        assert (cancelled.kind, cancelled.status, row.status, row.error) == (
+        assert (cancelled.kind, cancelled.status, row.status, row.failure) == (
             "recorded",
             "cancelled",
             "cancelled",
@@ -204,7 +204,7 @@ async def test_an_effect_that_fails_for_good_fails_an_instance_that_does_not_han
         (failed,) = await world.until_recorded("d", "instance_failed")
         row = await world.engine.status("d")
         assert failed.error == "error.effect.notify: PermanentError: no such mailbox"
-        assert (row.status, row.error, row.ended_at) == ("failed", failed.error, world.clock.now())
+        assert (row.status, row.failure, row.ended_at) == ("failed", failed.error, world.clock.now())
         assert [row.state for row in await world.engine.effects("d")] == ["failed"]
         assert (await world.engine.send("d", "approve")).reason == "instance 'd' is failed"
 

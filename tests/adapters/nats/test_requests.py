@@ -49,7 +49,7 @@ async def test_an_instance_from_start_to_end(tmp_path: Path) -> None:
         assert (await client.send("l-1", "toggle")).status == "paused"
         assert (await client.control("l-1", "resume")).status == "active"
         row = await client.status("l-1")
-        assert (row["configuration"], row["context"], row["error"]) == (["off"], {"limit": 3}, "")
+        assert (row["configuration"], row["context"], row["failure"]) == (["off"], {"limit": 3}, "")
         assert row["sequence"] == (await engine.status("l-1")).sequence == 6
         assert (await client.control("l-1", "cancel", reason="dark enough")).status == "cancelled"
         assert (await client.status("l-1"))["ended_at"] > 0

@@ -1,0 +1,97 @@
+"""Children: sessions that a state invokes and that live no longer than it (SCXML 1.0, 6.4 and 6.5).
+
+A step only says which child to start, cancel or pass an event on to; the host does it. Which children are active is
+`Snapshot.invoked`. A child is started when the macrostep that entered its state is over, and only if the state is
+still active then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from statewright.statecharts.facts import CancelChild, ForwardEvent, StartChild
+
+if TYPE_CHECKING:
+    from statewright.statecharts.actions import Block
+    from statewright.statecharts.machine import ChartState
+    from statewright.statecharts.step import Macrostep
+
+
+class Child(NamedTuple):
+    """A compiled invoke. `request` evaluates what it says and raises ActionError where that fails."""
+
+    key: str
+    state: ChartState
+    request: Callable[[Macrostep], StartChild]
+    finalize: Block
+    autoforward: bool
+
+
+def child_key(state: str, index: int) -> str:
+    """The key of a state's invoke number `index`."""
+    return f"{state}#{index}"
+
+
+def child_session(session: str, invokeid: str) -> str:
+    """The session id of a child."""
+    return f"{session}.{invokeid}"
+
+
+def receive(run: Macrostep) -> None:
+    """Before a transition is chosen: finalize what comes from a child, pass on what a child wants to hear."""
+    event, machine = run.event, run.machine
+    for invokeid, key in run.invoked.items():
+        child = machine.children[key]
+        if event.invokeid == invokeid:
+            run.run(child.finalize)
+            if event.name == f"done.invoke.{invokeid}":
+                run.invoked = {other: its for other, its in run.invoked.items() if other != invokeid}
+                continue
+        if child.autoforward and event.name not in machine.delay_events:
+            _request(run, ForwardEvent(invokeid, event))
+
+
+def begin(run: Macrostep) -> None:
+    """Start the children of the states that were entered and are still active, in document order."""
+    states, run.to_invoke = run.to_invoke, 0
+    for child in run.machine.children.values():
+        if child.state.bit & states:
+            run.run((lambda run, child=child: _start(run, child),))
+
+
+def _start(run: Macrostep, child: Child) -> None:
+    request = child.request(run)
+    run.invoked = {**run.invoked, request.invokeid: child.key}
+    _request(run, request)
+
+
+def mark(state: ChartState) -> Block:
+    """The block of a state's entry that has its children started."""
+
+    def to_invoke(run: Macrostep) -> None:
+        run.to_invoke |= state.bit
+
+    return (to_invoke,)
+
+
+def end(state: ChartState) -> Block:
+    """The block of a state's exit that cancels its children."""
+    prefix = f"{state.id}#"
+
+    def cancel(run: Macrostep) -> None:
+        run.to_invoke &= ~state.bit
+        if not run.invoked:
+            return
+        gone = [invokeid for invokeid, key in run.invoked.items() if key.startswith(prefix)]
+        if gone:
+            run.invoked = {other: key for other, key in run.invoked.items() if other not in gone}
+        for invokeid in gone:
+            _request(run, CancelChild(invokeid))
+
+    return (cancel,)
+
+
+def _request(run: Macrostep, request: StartChild | CancelChild | ForwardEvent) -> None:
+    run.children = run.children or []
+    run.children.append(request)
