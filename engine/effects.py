@@ -163,7 +163,8 @@ class Effects:
 
     async def _failed(self, row: EffectRow, error: BaseException) -> None:
         """Try again later, or end it as failed."""
-        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        said = str(error).replace("\0", "")  # No database keeps a NUL in a text.
+        message = f"{type(error).__name__}: {said}" if said else type(error).__name__
         if row.attempt < ATTEMPTS_MAX and not isinstance(error, PermanentError | InvalidError | TooLargeError):
             _LOG.warning("effect %s, attempt %d failed: %s", row.effect_id, row.attempt, message)
             due_at = self._clock.now() + _backoff_ns(row.attempt)

@@ -121,7 +121,7 @@ def check_event(event: ExternalEvent) -> None:
     name, event_id, source, actor = event.name, event.id, event.source, event.actor
     try:
         joined = name + event_id + source + actor
-        plain = len(joined) <= TEXT_CHARS_MAX and joined.isascii()
+        plain = len(joined) <= TEXT_CHARS_MAX and joined.isascii() and "\0" not in joined
     except (TypeError, AttributeError):
         plain = False
     if not plain:
@@ -138,9 +138,12 @@ def check_event(event: ExternalEvent) -> None:
 
 
 def check_text(what: str, value: object, chars_max: int = TEXT_CHARS_MAX) -> None:
-    """Raise `InvalidError` unless `value` is a text of at most `chars_max` characters, without lone surrogates."""
+    """Raise `InvalidError` unless `value` is a text of at most `chars_max` characters that databases can keep: without
+    NUL and lone surrogates."""
     if not isinstance(value, str):
         raise InvalidError(f"expected {what} to be a text, got {type(value).__name__}")
+    if "\0" in value:
+        raise InvalidError(f"expected {what} without NUL characters, got one at {value.index(chr(0))}")
     if len(value) > chars_max:
         raise InvalidError(f"expected {what} of at most {chars_max:,} characters, got {len(value):,}")
     try:

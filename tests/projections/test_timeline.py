@@ -130,7 +130,7 @@ def test_status_and_replay_have_one_shape() -> None:
         updated_at=40,
         ended_at=None,
         digest="abc",
-        error="",
+        failure="",
     )
     assert instance_json(instance) == status_json(row)
     assert instance_json(instance, as_of=40) == status_json(row) | {"as_of": 40}
