@@ -44,7 +44,7 @@ def decide_start(
 ) -> InstanceStarted:
     """The first fact. `definition` is (name, version, digest), `given` the caller's context, `step` the entry."""
     name, version, digest = definition
-    timers_set, timers_cancelled = _timers(step, now)
+    timers_set, timers_cancelled = _timers(step, now, {})
     return InstanceStarted(
         instance_id=instance_id,
         sequence=1,
@@ -80,7 +80,7 @@ def decide(
     sequence = instance.sequence + 1
     if step.reason:
         return _unchanged(instance, trigger, step, sequence, now)
-    timers_set, timers_cancelled = _timers(step, now) if step.timers else _NO_TIMERS
+    timers_set, timers_cancelled = _timers(step, now, instance.timers) if step.timers else _NO_TIMERS
     return TransitionTaken(
         instance_id=instance.id,
         sequence=sequence,
@@ -157,14 +157,20 @@ def _unchanged(
     )
 
 
-def _timers(step: Step, now: int) -> tuple[tuple[PendingTimer, ...], tuple[str, ...]]:
+def _timers(
+    step: Step, now: int, known: Mapping[str, PendingTimer]
+) -> tuple[tuple[PendingTimer, ...], tuple[str, ...]]:
     """What is pending because of this step, and what is no longer: the last word on each id counts."""
     pending: dict[str, PendingTimer] = {}
     cancelled: dict[str, None] = {}
     for change in step.timers:
         if isinstance(change, TimerCancelled):
-            pending.pop(change.timer_id, None)
-            cancelled[change.timer_id] = None
+            ids = [change.timer_id]
+            if change.sendid:  # all sends of that id, however many there are
+                ids = [t.timer_id for t in (*known.values(), *pending.values()) if t.sendid == change.sendid]
+            for timer_id in ids:
+                pending.pop(timer_id, None)
+                cancelled[timer_id] = None
         else:
             pending.pop(change.timer_id, None)
             pending[change.timer_id] = _pending(change, now)
@@ -172,7 +178,7 @@ def _timers(step: Step, now: int) -> tuple[tuple[PendingTimer, ...], tuple[str, 
 
 
 def _pending(timer: TimerSet, now: int) -> PendingTimer:
-    return PendingTimer(timer.timer_id, timer.event, now + timer.delay_ns, timer.data, timer.sendid)
+    return PendingTimer(timer.timer_id, timer.event, now + timer.delay_ns, timer.data, timer.sendid, timer.origintype)
 
 
 def _effects(instance_id: str, sequence: int, effects: tuple[Effect, ...]) -> tuple[RequestedEffect, ...]:

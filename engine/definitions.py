@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from statewright.engine.errors import AlreadyExistsError, NotFoundError, UnavailableError
+from statewright.engine.errors import AlreadyExistsError, InvalidError, NotFoundError, UnavailableError
 from statewright.engine.recorder import DefinitionRow, InstanceRecorder
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.errors import ChartError
@@ -33,9 +33,15 @@ class Definitions:
     def register(self, charts: Iterable[Chart], *, store: bool) -> None:
         """Take `charts` (the last of a name is its newest). With `store`, write those that are new to the store.
 
-        Raises `AlreadyExistsError` when a stored name and version has another digest.
+        Raises `AlreadyExistsError` when a stored name and version has another digest, `InvalidError` for a chart that
+        needs what only the simulation does yet.
         """
         for chart in charts:
+            if chart.needs:
+                raise InvalidError(
+                    f"expected a chart that the engine can run, but '{chart.name}' {' and '.join(chart.needs)}, "
+                    "which only simulate can do"
+                )
             stored = self._recorder.select_definition(chart.name, chart.version)
             if stored is not None and stored.digest != chart.digest:
                 raise AlreadyExistsError(

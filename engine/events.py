@@ -45,6 +45,7 @@ class PendingTimer(msgspec.Struct, frozen=True, omit_defaults=True):
     due_at: int
     data: Json = None
     sendid: str = ""
+    origintype: str = ""
 
 
 class RequestedEffect(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,9 @@ OVERLAP_MIN = 32
 QUEUE_MAX = 20_000
 CONFLICTS_MAX = 3
 """How often one request is decided anew because another writer was first."""
+SWITCH_INTERVAL_S = 0.0005
+"""How long the writing thread waits for the event loop to give up the GIL: at Python's 5 ms it would not begin to write
+before all that follows has been decided, and nothing would overlap. For the whole process; only ever made shorter."""
 SNAPSHOT_EVERY = 100
 """An instance is snapshotted when its sequence passes a multiple of this."""
 
@@ -87,6 +91,7 @@ class Runtime:
         self._recording: Set[str] = frozenset()
         self._looking_up: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="statewright-writer")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="statewright-reader")
         self.residents = Residents()
@@ -139,6 +144,7 @@ class Runtime:
             await self._until_recorded()
             self._recording = decided.unit.drafts.keys()
             self._under_way = self._loop.create_task(self._finish(decided))
+            await asyncio.sleep(0)  # The task hands its batch to the writing thread now, not after the next decisions.
         await self._until_recorded()
         await asyncio.gather(*self._looking_up)
 
@@ -173,11 +179,13 @@ class Runtime:
             self._arrived.set()
 
     async def _process(self, batch: Sequence[Delivery], conflicts: int = 0) -> None:
-        """Decide, record and answer one batch, alone."""
-        await self._record(await self._decide(batch), conflicts)
+        """Decide, record and answer one batch, alone, after it has failed with others."""
+        await self._record(await self._decide(batch, ask_inbox=True), conflicts)
 
-    async def _decide(self, batch: Sequence[Delivery]) -> _Decided:
-        loaded, batch = await self._load(batch)
+    async def _decide(self, batch: Sequence[Delivery], *, ask_inbox: bool = False) -> _Decided:
+        """Identities older than those in memory are looked for only with `ask_inbox`: so rare a duplicate meets the
+        inbox's key at the commit and comes back here, rather than all others paying for it."""
+        loaded, batch = await self._load(batch, ask_inbox=ask_inbox)
         unit = self._unit(loaded)
         return _Decided(batch, unit, [(delivery, unit.decide(delivery.request)) for delivery in batch])
 
@@ -207,7 +215,9 @@ class Runtime:
         self._now = max(self._clock.now(), self._now)
         return Unit(loaded, self._definitions, self._partitions, self._now)
 
-    async def _load(self, batch: Sequence[Delivery]) -> tuple[dict[str, Resident], Sequence[Delivery]]:
+    async def _load(
+        self, batch: Sequence[Delivery], *, ask_inbox: bool
+    ) -> tuple[dict[str, Resident], Sequence[Delivery]]:
         """The residents that `batch` needs, by id (those that don't exist are absent), and the deliveries that can
         go on; one whose instance can't be loaded is answered here."""
         loaded: dict[str, Resident] = {}
@@ -222,7 +232,7 @@ class Runtime:
                     loaded[instance_id] = resident
         if missing:
             batch = await self._load_missing(batch, missing, loaded)
-        if not all(resident.complete for resident in loaded.values()):
+        if ask_inbox and not all(resident.complete for resident in loaded.values()):
             await self.on_reader(self._look_for_identities, batch, loaded)
         return loaded, batch
 
@@ -320,7 +330,7 @@ class Runtime:
         """The store's fault, not a request's: answer what needs no writing from what the log says, refuse the rest."""
         failure = UnavailableError(f"the store can't be written, nothing was recorded: {error}")
         failure.__cause__ = error
-        loaded, batch = await self._load(batch)
+        loaded, batch = await self._load(batch, ask_inbox=True)
         for delivery in batch:
             unit = self._unit(loaded)
             answer = unit.decide(delivery.request)

@@ -41,6 +41,7 @@ from statewright.engine.requests import (
     check_text,
 )
 from statewright.engine.residents import Resident
+from statewright.statecharts.dynamic import location
 from statewright.statecharts.facts import Event, Snapshot
 
 DEFERRED_MAX = 10_000
@@ -132,7 +133,7 @@ class Unit:
         if not isinstance(given, dict):
             raise InvalidError(f"expected the context to be an object of fields, got {type(given).__name__}")
         machine = chart.machine
-        step = machine.start(given)
+        step = machine.start(given, instance_id)
         if step.reason:
             raise InvalidError(f"expected '{chart.name}' to start with this context, but {step.reason}")
         fact = decide_start(
@@ -182,7 +183,7 @@ class Unit:
         if timer is None or timer.due_at > request.due_at:
             return None
         trigger = Trigger(timer.event, timer_trigger_id(timer), TIMER_SOURCE, "timer", data=timer.data)
-        return _outcome(self._apply(draft, trigger, sendid=timer.sendid), draft.instance)
+        return _outcome(self._apply(draft, trigger, timer), draft.instance)
 
     def _result(self, request: EffectResult) -> Answer:
         draft = self._draft(request.instance_id)
@@ -212,13 +213,14 @@ class Unit:
                 self._apply(draft, draft.instance.deferred[0])
         return _outcome(fact, draft.instance)
 
-    def _apply(self, draft: Draft, trigger: Trigger, sendid: str = "") -> Fact:
-        """Record what becomes of `trigger`: the one place where an instance meets its chart."""
+    def _apply(self, draft: Draft, trigger: Trigger, timer: PendingTimer | None = None) -> Fact:
+        """Record what becomes of `trigger` (of `timer`, if one fires): where an instance meets its chart."""
         instance = draft.instance
         fact = decide_without_step(instance, trigger, now=self._now)
         if fact is None:
             machine = draft.resident.machine
-            step = machine.step(draft.snapshot, Event(trigger.name, trigger.data, sendid=sendid))
+            event = Event(trigger.name, trigger.data) if timer is None else _sent(instance.id, trigger, timer)
+            step = machine.step(draft.snapshot, event)
             if step.reason and trigger.kind == "effect" and trigger.name.startswith("error."):
                 error = f"{trigger.name}: {trigger.data['message']}"
                 fact = decide_failure(instance, trigger, error, now=self._now)
@@ -247,6 +249,12 @@ class Unit:
 def content_digest(name: str, actor: str, data: bytes) -> bytes:
     """16 bytes that tell one event's content from another's (`data` is its canonical JSON)."""
     return blake2b(b"\0".join((name.encode(), actor.encode(), data)), digest_size=16).digest()
+
+
+def _sent(instance_id: str, trigger: Trigger, timer: PendingTimer) -> Event:
+    """What a timer brings; if a `send` has set it, the event says so in SCXML's way."""
+    origin = location(instance_id) if timer.origintype else ""
+    return Event(trigger.name, trigger.data, sendid=timer.sendid, origin=origin, origintype=timer.origintype)
 
 
 def _due_at(timer: PendingTimer) -> int:

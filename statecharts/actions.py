@@ -7,17 +7,20 @@ is one append.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from statewright.statecharts import definition as d
 from statewright.statecharts.actions_reader import suggest
 from statewright.statecharts.context import ContextType, json_type, require_json
 from statewright.statecharts.durations import delay_ns, parse_duration
-from statewright.statecharts.errors import ContextError
+from statewright.statecharts.dynamic import DynamicExpression, DynamicExpressions, undeclared
+from statewright.statecharts.errors import ContextError, Fault
 from statewright.statecharts.expressions import Expression, ExpressionError, Expressions, assignable, to_json
 from statewright.statecharts.facts import Effect, Event, TimerCancelled, TimerSet
 from statewright.statecharts.places import Faults
+from statewright.statecharts.scripts import compile_assign, compile_foreach, compile_script
+from statewright.statecharts.sends import compile_send
 from statewright.statecharts.step import ActionError, Macrostep
 
 if TYPE_CHECKING:
@@ -37,17 +40,21 @@ class ActionCompiler:
     def __init__(
         self,
         context: ContextType,
-        expressions: Expressions,
+        expressions: Expressions | DynamicExpressions,
         functions: Mapping[str, Callable[..., Any]],
         faults: Faults,
         *,
-        strict: bool,
+        known: Collection[str] = (),
     ) -> None:
+        """`known`: the variables that dynamic expressions will find; others are warned of."""
         self.context = context
         self.expressions = expressions
         self.functions = functions
         self.faults = faults
-        self.strict = strict
+        self.strict = isinstance(expressions, Expressions)
+        self.known = known
+        self.warnings: list[Fault] = []
+        """What will fail in a dynamic chart when it is evaluated."""
         self.used: dict[str, Callable[..., Any]] = {}
         """The registered functions that the chart refers to."""
         self._compiled: dict[str, Expression | ExpressionError] = {}
@@ -61,11 +68,33 @@ class ActionCompiler:
             d.Perform: self._perform,
             d.Log: self._log,
             d.If: self._if,
+            d.Foreach: lambda action, state, where: compile_foreach(self, action, state, where),
+            d.Script: lambda action, state, where: compile_script(self, action, where),
+            d.Block: self._nested_block,
         }
 
     def block(self, actions: tuple[d.AnyAction, ...], state: str, where: str) -> Block:
         """One block; `where` completes "… failed in" (`entry of state 'draft'`)."""
         return tuple([self._compilers[type(action)](action, state, where) for action in actions])
+
+    def blocks(self, actions: tuple[d.AnyAction, ...], state: str, where: str) -> tuple[Block, ...]:
+        """The blocks of a state's entry or exit: each `Block` is one, the actions between them are too."""
+        found: list[Block] = []
+        loose: list[d.AnyAction] = []
+        for action in actions:
+            if isinstance(action, d.Block):
+                found += [self.block(tuple(loose), state, where), self.block(action.actions, state, where)]
+                loose = []
+            else:
+                loose.append(action)
+        return tuple(block for block in (*found, self.block(tuple(loose), state, where)) if block)
+
+    def warn(self, node: Node, message: str, *suffix: str | int) -> None:
+        """Note what will fail. In a strict chart nothing may be written that does, so there it is a fault."""
+        if self.strict:
+            self.faults.add(node, message, *suffix)
+        else:
+            self.warnings.append(self.faults.places.fault(node, message, *suffix, severity="warning"))
 
     # -- guards and values -------------------------------------------------------------------------------------
 
@@ -102,6 +131,11 @@ class ActionCompiler:
         if isinstance(found, ExpressionError):
             self.faults.add(node, f"bad expression {text!r}: {found}", *suffix)
             return None
+        if isinstance(found, DynamicExpression):
+            if found.fault:
+                self.warn(node, f"bad expression {text!r}: {found.fault}", *suffix)
+            for name in undeclared(text, self.known):
+                self.warn(node, f"nothing declares {name!r}, which {text!r} refers to", *suffix)
         return found
 
     def value(self, tree: Json, node: Node, what: str, *suffix: str | int) -> tuple[Value, bool]:
@@ -171,7 +205,7 @@ class ActionCompiler:
 
         return None, evaluate
 
-    def _name(self, name: str, expr: str, node: Node, what: str, key: str) -> tuple[str, Value]:
+    def name(self, name: str, expr: str, node: Node, what: str, key: str) -> tuple[str, Value]:
         """A name given as itself or as an expression: (the name or "", the function that gives it)."""
         if not expr:
             return name, lambda run: name
@@ -190,6 +224,8 @@ class ActionCompiler:
     def _assign(self, action: d.Assign, state: str, where: str) -> Operation:
         if action.function:
             return self._assign_function(action, where)
+        if not self.strict:
+            return compile_assign(self, action, where)
         check = self.context.check
         pairs: list[tuple[str, Value, str]] = []
         for key, tree in action.values.items():
@@ -254,8 +290,10 @@ class ActionCompiler:
         return lambda run: run.enqueue(Event(name, value(run), "internal"))
 
     def _send(self, action: d.Send, state: str, where: str) -> Operation:
+        if not self.strict or action.target or action.targetexpr or action.processor or action.processorexpr:
+            return compile_send(self, action, where)
         what = f"send {action.event or action.eventexpr!r} in {where}"
-        _, event = self._name(action.event, action.eventexpr, action, what, "eventexpr")
+        _, event = self.name(action.event, action.eventexpr, action, what, "eventexpr")
         data, _ = self.value(action.data, action, what, "data")
         _, delay = self.delay(action.delay, action, what, "delay") if action.delay else (0, lambda run: 0)
         send_id = action.id
@@ -272,12 +310,15 @@ class ActionCompiler:
 
     def _cancel(self, action: d.Cancel, state: str, where: str) -> Operation:
         what = f"cancel in {where}"
-        _, send_id = self._name(action.sendid, action.sendidexpr, action, what, "sendidexpr")
-        return lambda run: run.timers.append(TimerCancelled(send_id(run)))
+        _, send_id = self.name(action.sendid, action.sendidexpr, action, what, "sendidexpr")
+        if self.strict:
+            return lambda run: run.timers.append(TimerCancelled(send_id(run)))
+        # Several sends may have this id.
+        return lambda run: run.timers.append(TimerCancelled("", send_id(run)))
 
     def _emit(self, action: d.Emit, state: str, where: str) -> Operation:
         what = f"emit {action.subject or action.subjectexpr!r} in {where}"
-        literal, subject = self._name(action.subject, action.subjectexpr, action, what, "subjectexpr")
+        literal, subject = self.name(action.subject, action.subjectexpr, action, what, "subjectexpr")
         return self._effect("emit", literal, subject, action, state, what)
 
     def _call(self, action: d.Call, state: str, where: str) -> Operation:
@@ -311,25 +352,49 @@ class ActionCompiler:
 
         return log
 
+    def _nested_block(self, action: d.Block, state: str, where: str) -> Operation:
+        block = self.block(action.actions, state, where)
+        return lambda run: run.run(block)
+
+    def output(self, tree: Json, node: Node, what: str) -> Value:
+        """What a final state gives. In a dynamic chart a failing entry is left out, with its error (SCXML 5.7.1)."""
+        if self.strict or not isinstance(tree, Mapping):
+            return self.value(tree, node, what, "output")[0]
+        entries = [(key, self.value(item, node, what, "output", key)[0]) for key, item in tree.items()]
+
+        def evaluate(run: Macrostep) -> Json:
+            given = {}
+            for key, value in entries:
+                try:
+                    given[key] = value(run)
+                except ActionError as error:
+                    run.fail(str(error))
+            return given or None
+
+        return evaluate
+
     def _if(self, action: d.If, state: str, where: str) -> Operation:
         arms: list[tuple[Callable[[Macrostep], Any], str, Block]] = []
         for branch in action.branches:
             text, function, expression = self.guard(branch.guard, branch)
             arms.append((_condition(text, function, expression), text, self.block(branch.actions, state, where)))
-        otherwise = self.block(action.otherwise, state, where)
+        otherwise, strict = self.block(action.otherwise, state, where), self.strict
 
         def branch_off(run: Macrostep) -> None:
             block = otherwise
             for condition, text, actions in arms:
                 try:
                     passed = condition(run)
+                    failure = "" if passed is True or passed is False else f"expected true or false, got {passed!r}"
                 except Exception as error:  # whatever a user's guard raises
-                    raise ActionError(f"if {text!r} in {where} failed: {error}") from None
+                    passed, failure = None, str(error)
                 if passed is True:
                     block = actions
                     break
-                if passed is not False:
-                    raise ActionError(f"if {text!r} in {where} failed: expected true or false, got {passed!r}")
+                if failure and strict:
+                    raise ActionError(f"if {text!r} in {where} failed: {failure}")
+                if failure:  # counts as false, and is an error besides (SCXML 5.9.1)
+                    run.fail(f"if {text!r} in {where} failed: {failure}")
             for operation in block:
                 operation(run)
 

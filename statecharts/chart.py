@@ -14,12 +14,15 @@ from typing import Any
 import msgspec
 
 from statewright.statecharts import definition as d
+from statewright.statecharts.children import child_key
 from statewright.statecharts.compiler import compile_definition
 from statewright.statecharts.documents import DEPTH_MESSAGE, DOCUMENT_BYTES_MAX, read_document
 from statewright.statecharts.errors import ChartError, ChartNotFound, Fault, StatewrightError
+from statewright.statecharts.facts import StartChild
 from statewright.statecharts.machine import ChartMachine
 from statewright.statecharts.places import Faults, Places
 from statewright.statecharts.reader import read_definition
+from statewright.statecharts.scxml.reader import read_scxml
 from statewright.statecharts.subscriptions import Subscription
 
 Functions = Mapping[str, Callable[..., Any]]
@@ -31,10 +34,17 @@ class Chart:
 
     definition: the frozen tree. functions: name -> Python callable, those that the definition uses.
     machine: start, step, restore. subscriptions: compiled, of foreign subjects. places: where each part was written.
+    warnings: what will fail when it is evaluated (dynamic expressions only). folder: where files that the chart names
+    while it runs are looked up; None without a file.
     """
 
     def __init__(
-        self, definition: d.Definition, functions: Functions | None = None, *, faults: Faults | None = None
+        self,
+        definition: d.Definition,
+        functions: Functions | None = None,
+        *,
+        faults: Faults | None = None,
+        folder: Path | None = None,
     ) -> None:
         """Validate and compile. Raises ChartError with all faults, a function that is not given among them.
 
@@ -47,6 +57,9 @@ class Chart:
         self.machine: Machine = compiled.machine
         self.functions: Functions = dict(compiled.functions)
         self.subscriptions: tuple[Subscription, ...] = compiled.subscriptions
+        self.warnings: tuple[Fault, ...] = compiled.warnings
+        self.folder = folder
+        self._children: dict[str, Chart] = {}
 
     @classmethod
     def from_tree(
@@ -62,6 +75,44 @@ class Chart:
             raise ChartError(faults.sorted())
         # Compiled even if the reader has found faults: the author gets all of them at once.
         return cls(definition, {**(functions or {}), **found}, faults=faults)
+
+    @classmethod
+    def from_scxml(
+        cls, data: bytes, name: str = "chart", *, folder: Path | None = None, file: Path | None = None
+    ) -> Chart:
+        """A chart from an SCXML document. `name` is its name if the document gives none; files that it refers to are
+        looked up in `folder`. Raises ChartError with all faults."""
+        faults = Faults(Places())
+        try:
+            definition = read_scxml(data, faults, name=name, folder=folder, file=file)
+            if definition is None:
+                raise ChartError(faults.sorted())
+            return cls(definition, faults=faults, folder=folder)
+        except RecursionError:
+            raise ChartError([Fault(path="", message=DEPTH_MESSAGE)]) from None
+
+    def child(self, request: StartChild) -> Chart:
+        """The chart of a child that is to be started: the one in the definition, or in a file in the chart's folder, or
+        in a text. Raises ChartError or ChartNotFound."""
+        if request.src:
+            return self._beside(request.src)
+        if request.content:
+            return Chart.from_scxml(request.content.encode(), "child", folder=self.folder)
+        found = self._children.get(request.key)
+        if found is None:
+            definitions = {child_key(s.id, index): i.chart for s, index, i in d.walk_invokes(self.definition)}
+            definition = definitions.get(request.key)
+            if definition is None:
+                raise ChartNotFound(request.key, f"chart {self.name!r} invokes nothing there")
+            found = self._children[request.key] = Chart(definition, self.functions, folder=self.folder)
+        return found
+
+    def _beside(self, src: str) -> Chart:
+        name = src.removeprefix("file:")
+        path = ((self.folder or Path()) / name).resolve()
+        if self.folder is None or not path.is_relative_to(self.folder.resolve()):
+            raise ChartNotFound(src, "expected a file in the chart's folder")
+        return load_chart(path, self.functions)
 
     @classmethod
     def from_json(cls, data: bytes, functions: Functions | None = None) -> Chart:
@@ -97,12 +148,28 @@ class Chart:
         """The names of the `perform` effects that the chart can request, in document order."""
         return tuple(dict.fromkeys(a.name for a in d.walk_actions(self.definition) if isinstance(a, d.Perform)))
 
+    @cached_property
+    def needs(self) -> tuple[str, ...]:
+        """What a host must do for the chart besides timers and effects, each as the rest of a sentence."""
+        needs = []
+        invoking = next((f"{state.id!r}" for state, _, _ in d.walk_invokes(self.definition)), "")
+        if invoking:
+            needs.append(f"invokes a child in state {invoking}")
+        late = next((f"{state.id!r}" for state in d.walk_states(self.definition) if state.context), "")
+        if late:
+            needs.append(f"binds data late in state {late}")
+        sends = (action for action in d.walk_actions(self.definition) if isinstance(action, d.Send))
+        elsewhere = (send for send in sends if send.targetexpr or send.target not in ("", "#_internal"))
+        if self.machine.strict and (send := next(elsewhere, None)) is not None:
+            needs.append(f"sends {send.event or send.eventexpr!r} to {send.target or send.targetexpr!r}")
+        return tuple(needs)
+
     def __repr__(self) -> str:
         return f"<Chart {self.name} version {self.version} digest {self.digest[:12]}>"
 
 
 def load_chart(source: str | Path, functions: Functions | None = None) -> Chart:
-    """The chart in a `.yaml`, `.yml` or `.json` file, or at `module:attribute` or `file.py:attribute`.
+    """The chart in a `.yaml`, `.yml`, `.json` or `.scxml` file, or at `module:attribute` or `file.py:attribute`.
 
     `functions` are what a file's `{function: name}` may refer to. Raises ChartError with every fault and its line,
     ChartNotFound if there is no such file, module or attribute.
@@ -112,8 +179,8 @@ def load_chart(source: str | Path, functions: Functions | None = None) -> Chart:
     if colon and attribute.isidentifier() and not Path(text).is_file():
         return _from_attribute(text)
     path = Path(text)
-    if path.suffix not in (".yaml", ".yml", ".json"):
-        raise ChartNotFound(text, "expected a .yaml, .yml or .json file, module:attribute or file.py:attribute")
+    if path.suffix not in (".yaml", ".yml", ".json", ".scxml"):
+        raise ChartNotFound(text, "expected a .yaml, .yml, .json or .scxml file, module:attribute or file.py:attribute")
     try:
         with path.open("rb") as file:
             data = file.read(DOCUMENT_BYTES_MAX + 1)
@@ -121,6 +188,8 @@ def load_chart(source: str | Path, functions: Functions | None = None) -> Chart:
         raise ChartNotFound(text, "there is no such file") from None
     except OSError as error:
         raise ChartNotFound(text, f"it cannot be read: {error.strerror}") from error
+    if path.suffix == ".scxml":
+        return Chart.from_scxml(data, path.stem, folder=path.parent, file=path)
     tree, lines = read_document(data, is_json=path.suffix == ".json")
     return Chart.from_tree(tree, functions, lines)
 

@@ -12,7 +12,7 @@ from statewright.statecharts.machine import ChartState
 
 def check(chart: Chart) -> list[Fault]:
     """What looks wrong, in the order of lines (or of the document, without a file)."""
-    found = [*_unreachable(chart), *_shadowed(chart), *_unheard(chart)]
+    found = [*chart.warnings, *_unreachable(chart), *_shadowed(chart), *_unheard(chart)]
     return sorted(found, key=lambda fault: fault.line or 0)
 
 
@@ -89,6 +89,8 @@ def _trigger(transition: d.Transition) -> str:
 def _unheard(chart: Chart) -> Iterator[Fault]:
     """Events that the chart raises or sends to itself and nowhere handles."""
     for action in d.walk_actions(chart.definition):
+        if isinstance(action, d.Send) and action.target not in ("", "#_internal"):
+            continue
         if isinstance(action, d.Raise | d.Send) and action.event and not chart.machine.handlers(action.event).states:
             message = f"event {action.event!r} is {_SAID[type(action)]}, but no transition handles it"
             yield chart.places.fault(action, message, severity="warning")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from statewright.statecharts.facts import CancelChild, ForwardEvent, StartChild
 
 if TYPE_CHECKING:
-    from statewright.statecharts.actions import Block
+    from statewright.statecharts.actions import Block, Operation
     from statewright.statecharts.machine import ChartState
     from statewright.statecharts.step import Macrostep
 
@@ -57,13 +57,16 @@ def begin(run: Macrostep) -> None:
     states, run.to_invoke = run.to_invoke, 0
     for child in run.machine.children.values():
         if child.state.bit & states:
-            run.run((lambda run, child=child: _start(run, child),))
+            run.run((_starting(child),))
 
 
-def _start(run: Macrostep, child: Child) -> None:
-    request = child.request(run)
-    run.invoked = {**run.invoked, request.invokeid: child.key}
-    _request(run, request)
+def _starting(child: Child) -> Operation:
+    def start(run: Macrostep) -> None:
+        request = child.request(run)
+        run.invoked = {**run.invoked, request.invokeid: child.key}
+        _request(run, request)
+
+    return start
 
 
 def mark(state: ChartState) -> Block:

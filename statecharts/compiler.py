@@ -6,19 +6,24 @@ All faults of the definition are found in one go; a machine comes back only if t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from transitions.extensions.nesting import NestedEvent
 
+from statewright.statecharts import children
 from statewright.statecharts import definition as d
 from statewright.statecharts.actions import ActionCompiler, Block, Operation
 from statewright.statecharts.context import ContextType, FieldType, parse_type
-from statewright.statecharts.errors import ChartError, ContextError
+from statewright.statecharts.dynamic import DynamicExpressions
+from statewright.statecharts.errors import ChartError, ContextError, Fault
 from statewright.statecharts.expressions import Expressions
 from statewright.statecharts.facts import Event, TimerSet
 from statewright.statecharts.machine import ChartMachine, ChartState, ChartTransition
 from statewright.statecharts.places import Faults
 from statewright.statecharts.plans import EntrySet
+from statewright.statecharts.scripts import compile_first_value, created
+from statewright.statecharts.sends import compile_invoke
 from statewright.statecharts.step import ActionError, Macrostep
 from statewright.statecharts.subscriptions import Subscription, compile_subscription
 from statewright.statecharts.validation import validate
@@ -27,17 +32,19 @@ from statewright.statecharts.validation import validate
 class Compiled:
     """What the compiler makes of a definition: the machine, the functions it uses, its subscriptions."""
 
-    __slots__ = ("functions", "machine", "subscriptions")
+    __slots__ = ("functions", "machine", "subscriptions", "warnings")
 
     def __init__(
         self,
         machine: ChartMachine,
         functions: Mapping[str, Callable[..., Any]],
         subscriptions: tuple[Subscription, ...],
+        warnings: tuple[Fault, ...] = (),
     ) -> None:
         self.machine = machine
         self.functions = functions
         self.subscriptions = subscriptions
+        self.warnings = warnings
 
 
 def compile_definition(
@@ -48,19 +55,32 @@ def compile_definition(
         raise ChartError(faults.sorted(), definition.name)
     context = _context_type(definition, faults)
     machine = ChartMachine(definition.name, context, strict=definition.expressions == "strict")
-    expressions = Expressions(context, machine.in_state, machine.by_id if machine.strict else None)
-    actions = ActionCompiler(context, expressions, functions, faults, strict=machine.strict)
+    expressions: Expressions | DynamicExpressions
+    if machine.strict:
+        expressions = Expressions(context, machine.in_state, machine.by_id)
+    else:
+        expressions = DynamicExpressions(str(definition.meta.get("name", definition.name)), machine.in_state)
+    known = {*context.fields, *created(d.walk_actions(definition))}
+    actions = ActionCompiler(context, expressions, functions, faults, known=known)
     _Compiler(machine, actions, faults).compile(definition)
     subscriptions = tuple(compile_subscription(item, faults) for item in definition.subscribe)
+    warnings = list(actions.warnings)
+    for _, _, invoke in d.walk_invokes(definition):
+        if invoke.chart is not None:
+            with suppress(ChartError):  # its faults are among ours then
+                warnings += compile_definition(invoke.chart, functions, faults).warnings
     if faults:
         raise ChartError(faults.sorted(), definition.name)
-    return Compiled(machine, actions.used, subscriptions)
+    return Compiled(machine, actions.used, subscriptions, tuple(dict.fromkeys(warnings)))
 
 
 def _context_type(definition: d.Definition, faults: Faults) -> ContextType:
     fields: dict[str, tuple[FieldType, d.Declaration]] = {}
     dynamic = definition.expressions == "dynamic"
-    for declaration in definition.context:
+    late = [declaration for state in d.walk_states(definition) for declaration in state.context]
+    for declaration in (*definition.context, *late):
+        if not dynamic and (declaration.expr or declaration in late):
+            faults.add(declaration, "expected a default: only dynamic expressions compute first values or bind late")
         try:
             field = parse_type(declaration.type)
         except ValueError as error:
@@ -71,7 +91,8 @@ def _context_type(definition: d.Definition, faults: Faults) -> ContextType:
         except ContextError as error:
             faults.add(declaration, f"default: {error}", "default")
             declaration = d.Declaration(name=declaration.name)
-        fields[declaration.name] = (field, declaration)
+        # Bound late it is null until then.
+        fields[declaration.name] = (field, d.Declaration(name=declaration.name) if declaration in late else declaration)
     return ContextType(fields, dynamic=dynamic)
 
 
@@ -96,6 +117,11 @@ class _Compiler:
             self._initial(owner, state)
         for owner, state in pairs:
             self._content(owner, state)
+        machine.first_values = tuple(
+            (declaration.name, (compile_first_value(self.actions, declaration, "the chart"),))
+            for declaration in definition.context
+            if declaration.expr
+        )
         if not self.faults:
             machine.seal(self.transitions)
 
@@ -148,15 +174,21 @@ class _Compiler:
             self.machine.with_initial_actions |= state.bit
 
     def _content(self, node: d.State | d.Definition, state: ChartState) -> None:
-        machine, block = self.machine, self.actions.block
+        machine, blocks = self.machine, self.actions.blocks
         name = f"state {state.id!r}" if state.id else "the chart"
         # Transitions of one state with the same delay share a timer.
         delays = dict.fromkeys(transition.delay for transition in node.transitions if transition.delay)
         timers = {text: f"after.{state.id}.{index}" for index, text in enumerate(delays)}
         setting = self._timers(node, timers, name)
-        state.entry_blocks = _filled(block(node.entry, state.id, f"entry of {name}"), *setting)
         cancels = tuple(_cancel(timer_id) for timer_id in timers.values())
-        state.exit_blocks = _filled(block(node.exit, state.id, f"exit of {name}"), cancels)
+        first: tuple[Block, ...] = ()
+        begin: Block = ()
+        end: Block = ()
+        if isinstance(node, d.State):
+            first = self._late_values(node, state, name)
+            begin, end = self._children(node, state)
+        state.entry_blocks = _filled(*first, *blocks(node.entry, state.id, f"entry of {name}"), *setting, begin)
+        state.exit_blocks = _filled(*blocks(node.exit, state.id, f"exit of {name}"), cancels, end)
         if isinstance(node, d.State) and node.type == "final":
             self._final(node, state)
         if state.entry_blocks or state.final_block:
@@ -165,6 +197,29 @@ class _Compiler:
             machine.with_exit |= state.bit
         for transition in node.transitions:
             self._transition(transition, state, name, timers)
+
+    def _late_values(self, node: d.State, state: ChartState, name: str) -> tuple[Block, ...]:
+        """What gives its late bound fields their values when the state is entered for the first time."""
+        if not node.context:
+            return ()
+        values = [(compile_first_value(self.actions, declaration, name),) for declaration in node.context]
+
+        def bind(run: Macrostep) -> None:
+            if not run.ever & state.bit:
+                run.ever |= state.bit
+                for block in values:
+                    run.run(block)
+
+        return ((bind,),)
+
+    def _children(self, node: d.State, state: ChartState) -> tuple[Block, Block]:
+        """The blocks that start and end the children of a state."""
+        if not node.invoke:
+            return (), ()
+        for index, invoke in enumerate(node.invoke):
+            child = compile_invoke(self.actions, state, index, invoke)
+            self.machine.children[child.key] = child
+        return children.mark(state), children.end(state)
 
     def _timers(self, node: d.State | d.Definition, timers: Mapping[str, str], name: str) -> list[Block]:
         """One block a timer, so that a delay that fails to evaluate keeps no other from being set."""
@@ -178,7 +233,7 @@ class _Compiler:
     def _final(self, node: d.State, state: ChartState) -> None:
         """Procedure enterStates, its last part: what entering a final state means."""
         what = f"output of state {node.id!r}"
-        output = self.actions.value(node.output, node, what, "output")[0] if node.output is not None else None
+        output = self.actions.output(node.output, node, what) if node.output is not None else None
         state.output = output
         parent = state.parent
         assert parent is not None

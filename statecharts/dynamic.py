@@ -1,7 +1,7 @@
 """CEL expressions of charts whose expressions are dynamic: bare variables, checked when they are evaluated.
 
-An expression sees the context's fields by their bare names (`Var1`), `_event`, `_sessionid`, `_name`, `_ioprocessors` and
-`_x` (SCXML 1.0, 5.10), and `In('state')`; `event` and `context`, as in strict charts, unless fields have these names.
+An expression sees the context's fields by their bare names (`Var1`), `_event`, `_sessionid`, `_name`, `_ioprocessors`
+and `_x` (SCXML 1.0, 5.10), `In('state')`, and `event` and `context` as in strict charts unless fields are so named.
 Everything is `dyn`. What is wrong with a text is said when it is evaluated; `fault` says it beforehand, for a warning.
 
 The system variables live in the context, as SCXML has them live in the data model: `_sessionid`, and in `_x` the
@@ -11,10 +11,11 @@ The system variables live in the context, as SCXML has them live in the data mod
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from cel_expr_python import cel
+
 from statewright.statecharts.definition import Json
 from statewright.statecharts.expressions import (
     Expression,
@@ -65,7 +66,7 @@ class DynamicExpressions:
 class DynamicExpression(Expression):
     """`fault` is why it can never be evaluated, "" if it can; `names` are the variables that it mentions."""
 
-    __slots__ = ("_expressions", "fault", "names")
+    __slots__ = ("_evaluable", "_expressions", "fault", "names")
 
     def __init__(
         self,
@@ -77,14 +78,14 @@ class DynamicExpression(Expression):
     ) -> None:
         self.text = text
         self.type = "dyn"
-        self._compiled = compiled
+        self._evaluable = compiled
         self._expressions = expressions
         self.names = names
         self.fault = fault
 
     def evaluate(self, context: Mapping[str, Json], event: Event, configuration: int) -> Any:
         """The value. Raises ExpressionError, also for variables that are not there."""
-        if self._compiled is None:
+        if self._evaluable is None:
             raise ExpressionError(self.fault)
         data = {}
         for name in self.names:
@@ -93,7 +94,7 @@ class DynamicExpression(Expression):
             elif name in _COMPUTED:
                 data[name] = _COMPUTED[name](self._expressions.chart, context, event)
         ask_in(self._expressions.in_state, configuration)
-        return evaluate_text(self._compiled, data)
+        return evaluate_text(self._evaluable, data)
 
 
 def variables(text: str) -> frozenset[str]:
@@ -128,7 +129,7 @@ def _ioprocessors(chart: str, context: Mapping[str, Json], event: Event) -> Json
     return {SCXML_PROCESSOR: here, "scxml": here, HTTP_PROCESSOR: here, "basichttp": here}
 
 
-_COMPUTED = {
+_COMPUTED: dict[str, Callable[[str, Mapping[str, Json], Event], Json]] = {
     "_event": _event,
     "_ioprocessors": _ioprocessors,
     "_name": lambda chart, context, event: chart,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from transitions.extensions.nesting import HierarchicalMachine, NestedState, NestedTransition
 
 from statewright.statecharts import step as stepping
-from statewright.statecharts.context import Context
 from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, keep
+from statewright.statecharts.context import Context
 from statewright.statecharts.definition import Json
 from statewright.statecharts.errors import StatewrightError, UnknownState
 from statewright.statecharts.facts import Event, Snapshot, Step, Taken, Verdict
@@ -192,7 +192,9 @@ class ChartMachine(HierarchicalMachine):
         """Enter the initial configuration. `Step.context` is the full context, defaults filled in.
 
         A chart with dynamic expressions sees `session` as `_sessionid`, and knows by `parent` (that session's id) and
-        `invokeid` that it was invoked. Raises ContextError if `context` does not fit the declaration. If an initial action fails, `Step.reason`
+        `invokeid` that it was invoked.
+
+        Raises ContextError if `context` does not fit the declaration. If an initial action fails, `Step.reason`
         says so.
         """
         full = self.context_type.start(context)

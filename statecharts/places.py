@@ -27,7 +27,7 @@ class Places:
     """The path and nearest state of every node of one definition, and the line of every path (empty without a file)."""
 
     def __init__(self, lines: Mapping[Path, int] | None = None) -> None:
-        self._lines = lines or {}
+        self._lines = dict(lines or {})
         self._of: dict[int, tuple[Path, str]] = {}
 
     @classmethod
@@ -40,6 +40,10 @@ class Places:
     @property
     def has_lines(self) -> bool:
         return bool(self._lines)
+
+    def know(self, path: Path, line: int) -> None:
+        """Learn the line of a path."""
+        self._lines[path] = line
 
     def put(self, node: Node, path: Path, state: str) -> None:
         self._of[id(node)] = (path, state)

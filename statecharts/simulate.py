@@ -7,7 +7,8 @@
 
 Each call gives one line, the state of things after it, as `statewright simulate --json` prints it. Due timers fire
 in the order of their due times, those of one instant in the order in which they were set; a send without a delay is
-due at once, so it is delivered before the next token. Effects are listed, not performed.
+due at once, so it is delivered before the next token. Invoked children run on the same clock (see `sessions`). Effects
+are listed, not performed.
 """
 
 from __future__ import annotations
@@ -21,15 +22,9 @@ import msgspec
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.definition import Json
 from statewright.statecharts.durations import parse_duration
-from statewright.statecharts.errors import StatewrightError
-from statewright.statecharts.facts import Effect, Event, Snapshot, Step, TimerSet
-
-DELIVERIES_MAX = 10_000
-"""Timers that fire for one token, or for `run`, before the simulation gives up."""
-
-
-class SimulationError(StatewrightError):
-    """A token is not understood, or the simulation reached its bound."""
+from statewright.statecharts.facts import Event, Step
+from statewright.statecharts.sessions import Session, Sessions
+from statewright.statecharts.sessions import SimulationError as SimulationError
 
 
 class Advance(NamedTuple):
@@ -63,12 +58,6 @@ class Line(msgspec.Struct, frozen=True):
     status: Literal["active", "completed", "failed"]
 
 
-class _Pending(NamedTuple):
-    due_ns: int
-    order: int
-    timer: TimerSet
-
-
 def parse_token(text: str) -> Token:
     """An event `name`, `name=JSON` or `+DURATION`. Raises SimulationError that says what was expected."""
     if text.startswith("+"):
@@ -86,28 +75,33 @@ def parse_token(text: str) -> Token:
 
 
 class Simulation:
-    """One simulated instance. `reason` says why the last event changed nothing, "" if it did."""
+    """One simulated instance, with the children that it invokes. `reason` says why the last event changed nothing."""
 
     def __init__(self, chart: Chart, context: Mapping[str, Json] | None = None) -> None:
         self.chart = chart
-        self.now_ns = 0
         self.reason = ""
-        self.status: Literal["active", "completed", "failed"] = "active"
-        self.output: Json = None
         self.steps: list[Step] = []
-        """All steps so far, the start first."""
+        """All steps of the instance so far, the start first."""
         self._given = context or {}
-        self._snapshot = Snapshot(0, {})
-        self._pending: dict[str, _Pending] = {}
-        self._set = 0
+        self._sessions = Sessions(chart, self._watch)
         self._effects: list[EffectLine] = []
+        self._counts: dict[str, int] = {}
+
+    @property
+    def now_ns(self) -> int:
+        return self._sessions.now_ns
+
+    @property
+    def status(self) -> Literal["active", "completed", "failed"]:
+        return self._sessions.first.status  # type: ignore[return-value]  # nobody cancels the first session
+
+    @property
+    def output(self) -> Json:
+        return self._sessions.first.output
 
     def begin(self) -> Line:
         """Start the instance. Raises ContextError if the context does not fit the chart."""
-        step = self.chart.machine.start(self._given)
-        self._take(step)
-        if step.reason:
-            self.status = "failed"
+        self._sessions.begin(self._given)
         self._fire_until(self.now_ns)
         return self._line(None)
 
@@ -116,9 +110,8 @@ class Simulation:
         if isinstance(token.meaning, Advance):
             self._fire_until(self.now_ns + token.meaning.ns)
         else:
-            self._deliver(token.meaning)
-            reason = self.reason
-            self._fire_until(self.now_ns)
+            reason = self._sessions.deliver(self._sessions.first, token.meaning)
+            self._sessions.fire_until(self.now_ns)
             self.reason = reason
         return self._line(token.text)
 
@@ -128,56 +121,31 @@ class Simulation:
         return self._line(None)
 
     def _fire_until(self, end_ns: int | None) -> None:
-        for _ in range(DELIVERIES_MAX):
-            pending = min(self._pending.values(), default=None, key=lambda item: item[:2])
-            if pending is None or (end_ns is not None and pending.due_ns > end_ns):
-                break
-            del self._pending[pending.timer.timer_id]
-            self.now_ns = max(self.now_ns, pending.due_ns)
-            self._deliver(Event(pending.timer.event, pending.timer.data, sendid=pending.timer.sendid))
-        else:
-            leaves = ", ".join(self.chart.machine.leaves(self._snapshot.configuration)[:8])
-            raise SimulationError(
-                f"timers still fire after {DELIVERIES_MAX} of them, at +{self.now_ns / 1e9:g}s in {leaves}; "
-                "the chart sets them for ever"
-            )
-        if end_ns is not None:
-            self.now_ns = max(self.now_ns, end_ns)
+        count = len(self.steps)
+        self._sessions.fire_until(end_ns)
+        if len(self.steps) > count:
+            self.reason = self.steps[-1].reason
 
-    def _deliver(self, event: Event) -> None:
-        if self.status != "active":
-            self.reason = f"the instance is {self.status}"
-            return
-        self._take(self.chart.machine.step(self._snapshot, event))
-
-    def _take(self, step: Step) -> None:
-        self.steps.append(step)
-        self.reason = step.reason
-        if step.reason:
-            return
-        self._snapshot = step.snapshot
-        self.status = step.status
-        self.output = step.output
-        for timer in step.timers:
-            self._pending.pop(timer.timer_id, None)
-            if isinstance(timer, TimerSet):
-                self._set += 1
-                self._pending[timer.timer_id] = _Pending(self.now_ns + timer.delay_ns, self._set, timer)
-        self._effects += [self._effect_line(index, effect) for index, effect in enumerate(step.effects)]
-        if self.status == "completed":
-            self._pending.clear()
-
-    def _effect_line(self, index: int, effect: Effect) -> EffectLine:
-        return EffectLine(f"{self.chart.name}-{len(self.steps)}-{index}", effect.name, effect.kind, effect.data)
+    def _watch(self, session: Session, step: Step) -> None:
+        if session is self._sessions.first:
+            self.steps.append(step)
+            self.reason = step.reason
+        count = self._counts[session.id] = self._counts.get(session.id, 0) + 1
+        self._effects += [
+            EffectLine(f"{session.id}-{count}-{index}", effect.name, effect.kind, effect.data)
+            for index, effect in enumerate(step.effects)
+        ]
 
     def _line(self, token: str | None) -> Line:
-        machine, configuration = self.chart.machine, self._snapshot.configuration
+        machine, snapshot = self.chart.machine, self._sessions.first.snapshot
         effects, self._effects = tuple(self._effects), []
+        # The names with an underscore are SCXML's system variables.
+        shown = {key: value for key, value in snapshot.context.items() if machine.strict or not key.startswith("_")}
         return Line(
             token=token,
-            configuration=machine.names(configuration),
-            leaves=machine.leaves(configuration),
-            context=dict(self._snapshot.context),
+            configuration=machine.names(snapshot.configuration),
+            leaves=machine.leaves(snapshot.configuration),
+            context=shown,
             effects=effects,
             status=self.status,
         )

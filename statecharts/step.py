@@ -100,6 +100,10 @@ def step(machine: ChartMachine, snapshot: Snapshot, event: Event) -> Step:
         run.settle()
     except Refused as refusal:
         return Step(snapshot=snapshot, reason=str(refusal), guards=tuple(run.verdicts[:VERDICTS_MAX]))
+    if not run.taken and not run.has_changed():  # an error was raised, and nothing has come of it
+        return Step(
+            snapshot=snapshot, reason=_why_not(machine, snapshot, event, run.verdicts), guards=tuple(run.verdicts)
+        )
     return run.result()
 
 
@@ -392,9 +396,7 @@ class Macrostep:
 
     def result(self) -> Step:
         return Step(
-            snapshot=Snapshot(
-                self.configuration, self.context, self.history, self.serial, self.ever, self.invoked
-            ),
+            snapshot=Snapshot(self.configuration, self.context, self.history, self.serial, self.ever, self.invoked),
             taken=self.taken,
             exited=self.exited,
             entered=self.entered,

@@ -26,6 +26,13 @@ _DIGEST_BYTES = 16
 _CONSTANT = frozenset({"id", "definition", "version", "started_at", "digest"})
 """What an instance keeps for life."""
 
+# SQLite rewrites every index on a column that an UPDATE names, changed or not: so the indexed status is set apart, and
+# only where it differs.
+UPDATED = "ON CONFLICT (id) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in InstanceRow._fields if name not in {*_CONSTANT, "status"}
+)
+TIMERS_REPLACED = "ON CONFLICT (instance_id, timer_id) DO UPDATE SET due_at = excluded.due_at, event = excluded.event"
+
 _INPUTS = (
     "position", "events", "states", "inbox", "digests", "instances", "statuses", "timers_cleared", "timers_set",
     "effects_requested", "effects_ended", "instances_closed",
@@ -42,6 +49,11 @@ def prepare(connection: sqlite3.Connection) -> None:
     )
 
 
+def write(connection: sqlite3.Connection, position: int, events: Sequence[StoredEvent], changes: Changes) -> None:
+    """Write all rows at once; the first event gets `position`, the others those after it. Raises `DataError`."""
+    connection.execute(INSERT, inputs(position, events, changes))
+
+
 def inputs(position: int, events: Sequence[StoredEvent], changes: Changes) -> tuple[Any, ...]:
     """The parameters of `INSERT`; the first event gets `position`, the others those after it.
 
@@ -49,15 +61,12 @@ def inputs(position: int, events: Sequence[StoredEvent], changes: Changes) -> tu
     """
     rows, states = _located(events)
     inbox = changes.inbox
-    digests = b"".join([row.digest for row in inbox])
-    if len(digests) != _DIGEST_BYTES * len(inbox):
-        raise DataError(f"expected digests of {_DIGEST_BYTES} bytes, got {sorted({len(r.digest) for r in inbox})}")
     return (
         position,
         _json(rows),
         states,
         _json([row[:4] for row in inbox]),
-        digests,
+        joined_digests(inbox),
         _json(changes.instances),
         _json([(row.id, row.status) for row in changes.instances]),
         _json(changes.timers_cleared),
@@ -66,6 +75,14 @@ def inputs(position: int, events: Sequence[StoredEvent], changes: Changes) -> tu
         _json([(*ended, instance_of(ended[2])) for ended in changes.effects_ended]),
         _json([(instance_id,) for instance_id in changes.instances_closed]),
     )
+
+
+def joined_digests(inbox: Sequence[InboxRow]) -> bytes:
+    """The rows' digests, one after another. Raises `DataError` unless each has its 16 bytes."""
+    digests = b"".join([row.digest for row in inbox])
+    if len(digests) != _DIGEST_BYTES * len(inbox):
+        raise DataError(f"expected digests of {_DIGEST_BYTES} bytes, got {sorted({len(r.digest) for r in inbox})}")
+    return digests
 
 
 def instance_of(effect_id: str) -> str:
@@ -85,14 +102,9 @@ def _statements() -> Iterable[str]:
         f"INSERT INTO inbox ({columns(InboxRow)}) SELECT {_cells(4)},"
         f" substr(NEW.digests, {_DIGEST_BYTES} * key + 1, {_DIGEST_BYTES}) FROM json_each(NEW.inbox)"
     )
-    # SQLite rewrites every index on a column that an UPDATE names, changed or not: so the indexed status is set apart,
-    # and only where it differs.
-    changing = ", ".join(
-        f"{name} = excluded.{name}" for name in InstanceRow._fields if name not in {*_CONSTANT, "status"}
-    )
     yield (
         f"INSERT INTO instances ({columns(InstanceRow)}) SELECT {_cells(len(InstanceRow._fields))}"
-        f" FROM json_each(NEW.instances) WHERE true ON CONFLICT (id) DO UPDATE SET {changing}"
+        f" FROM json_each(NEW.instances) WHERE true {UPDATED}"
     )
     yield (
         f"UPDATE instances SET status = {_cell(1)} FROM json_each(NEW.statuses) AS given"
@@ -101,7 +113,7 @@ def _statements() -> Iterable[str]:
     yield f"DELETE FROM timers WHERE (instance_id, timer_id) IN (SELECT {_cells(2)} FROM json_each(NEW.timers_cleared))"
     yield (
         f"INSERT INTO timers ({columns(TimerRow)}) SELECT {_cells(4)} FROM json_each(NEW.timers_set) WHERE true"
-        " ON CONFLICT (instance_id, timer_id) DO UPDATE SET due_at = excluded.due_at, event = excluded.event"
+        f" {TIMERS_REPLACED}"
     )
     yield (
         f"INSERT INTO effects ({columns(EffectRow)}) SELECT {_cells(len(EffectRow._fields))}"
@@ -130,12 +142,12 @@ def _located(events: Sequence[StoredEvent]) -> tuple[list[tuple[object, ...]], b
     start = 1
     for event in events:
         state = event.state
-        rows.append((event.originator_id, event.originator_version, event.topic, start, len(state), _is_text(state)))
+        rows.append((event.originator_id, event.originator_version, event.topic, start, len(state), is_text(state)))
         start += len(state)
     return rows, b"".join([event.state for event in events])
 
 
-def _is_text(state: bytes) -> bool:
+def is_text(state: bytes) -> bool:
     if state.isascii():
         return True
     try:
@@ -154,8 +166,13 @@ def _json(rows: Sequence[Sequence[Any]]) -> str | None:
         return None
     encoded = _encode(rows)
     if b"\\u0000" in encoded:
-        for row in rows:
-            for cell in row:
-                if isinstance(cell, str) and "\0" in cell:
-                    raise DataError(f"expected text without NUL characters, got {cell[:100]!r}")
+        refuse_nul(rows)
     return encoded.decode()
+
+
+def refuse_nul(rows: Sequence[Sequence[Any]]) -> None:
+    """Raise `DataError` for a text with a NUL, where SQLite's JSON (and much else) would end it."""
+    for row in rows:
+        for cell in row:
+            if isinstance(cell, str) and "\0" in cell:
+                raise DataError(f"expected text without NUL characters, got {cell[:100]!r}")

@@ -56,4 +56,14 @@ class SQLiteHarness(Harness):
             yield
 
 
-IMPLEMENTATIONS: dict[str, type[Harness]] = {"sqlite": SQLiteHarness}
+class SQLiteBatchHarness(SQLiteHarness):
+    """Everything goes the way of large batches."""
+
+    def _open(self, environment: dict[str, str]) -> tuple[InstanceRecorder, Callable[[], None]]:
+        recorder, close = super()._open(environment)
+        assert isinstance(recorder, SQLiteInstanceRecorder)
+        recorder.singles_max = -1
+        return recorder, close
+
+
+IMPLEMENTATIONS: dict[str, type[Harness]] = {"sqlite": SQLiteHarness, "sqlite in batches": SQLiteBatchHarness}

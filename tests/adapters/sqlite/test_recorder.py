@@ -38,7 +38,8 @@ def sql(recorder: SQLiteInstanceRecorder) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-def test_a_transaction_is_one_statement(recorder: SQLiteInstanceRecorder) -> None:
+def test_a_large_transaction_is_one_statement(recorder: SQLiteInstanceRecorder) -> None:
+    recorder.singles_max = 1
     statements: list[str] = []
     recorder.insert_events([])
     with recorder.datastore.statement() as connection:
@@ -106,7 +107,11 @@ def test_a_failed_transaction_takes_no_position(recorder: SQLiteInstanceRecorder
         Changes(inbox=[inbox()._replace(digest=b"short")]),
     ],
 )
-def test_what_cannot_be_stored_as_it_is_is_refused(recorder: SQLiteInstanceRecorder, changes: Changes) -> None:
+@pytest.mark.parametrize("singles_max", [-1, 8])
+def test_what_cannot_be_stored_as_it_is_is_refused(
+    recorder: SQLiteInstanceRecorder, changes: Changes, singles_max: int
+) -> None:
+    recorder.singles_max = singles_max
     with pytest.raises(DataError, match="expected"):
         recorder.insert_events([event()], changes=changes)
     assert recorder.select_events("a") == []
