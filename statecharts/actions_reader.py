@@ -16,7 +16,20 @@ from statewright.statecharts.places import Faults, Path
 
 KINDS: dict[str, type[d.Action]] = {
     kind.__name__.lower(): kind
-    for kind in (d.Assign, d.Raise, d.Send, d.Cancel, d.Emit, d.Call, d.Perform, d.Log, d.If)
+    for kind in (
+        d.Assign,
+        d.Raise,
+        d.Send,
+        d.Cancel,
+        d.Emit,
+        d.Call,
+        d.Perform,
+        d.Log,
+        d.If,
+        d.Foreach,
+        d.Script,
+        d.Block,
+    )
 }
 # What a text alone stands for: `raise: reviewed` is `raise: {event: reviewed}`.
 _SHORT = {
@@ -27,6 +40,7 @@ _SHORT = {
     "call": "method",
     "perform": "name",
     "log": "expr",
+    "script": "source",
 }
 # Of each of these, exactly one has to be given.
 _ONE_OF = {
@@ -174,6 +188,8 @@ class ActionsReader:
             return {_SHORT[kind]: tree}
         if isinstance(tree, Mapping):
             return dict(tree)
+        if kind == "block":
+            return {"actions": tree}
         if kind in KINDS:
             self.fault(path, f"expected a text or a mapping, got {self.kind(tree)}")
         return {}
@@ -185,7 +201,7 @@ class ActionsReader:
         for key in struct.__struct_fields__:
             if key in fields:
                 read[key] = self._field(key, fields, path)
-            elif key in ("service", "method"):
+            elif key in ("service", "method", "array", "item", "source"):
                 read[key] = ""
         self._require(kind, read, path)
         if kind == "raise" and "event" not in read:
@@ -209,6 +225,8 @@ class ActionsReader:
             return self.delay(fields[key], place)
         if key == "branches":
             return tuple(self._branches(fields[key], path))
+        if key == "actions":
+            return self.actions(fields[key], place)
         if key == "otherwise":
             return self.actions(fields[key], (*path, "else"))
         return self.text(fields, key, path)
@@ -234,6 +252,9 @@ class ActionsReader:
             )
         if kind == "call" and not (read["service"] and read["method"]):
             self.fault(path, "expected 'service' and 'method' in 'call', or both as service.method")
+        for key in ("array", "item", "source"):
+            if read.get(key) == "":
+                self.fault(path, f"expected {key!r} in {kind!r}, which is missing")
         if kind == "assign" and not (read.get("values") or read.get("function")):
             self.fault(path, "expected at least one field to assign")
 

@@ -54,9 +54,10 @@ _CEL_WORDS = frozenset(
 
 _COMMON = {"description", "meta", "initial", "entry", "exit", "on", "after", "always", "transitions", "states"}
 _CHART_KEYS = _COMMON | {"name", "version", "expressions", "context", "subscribe"}
-_STATE_KEYS = _COMMON | {"id", "type", "tags", "history", "target", "actions", "output"}
+_STATE_KEYS = _COMMON | {"id", "type", "tags", "history", "target", "actions", "output", "context", "invoke"}
 _TRANSITION_KEYS = {"target", "guard", "actions", "internal", "description"}
 _EXPLICIT_KEYS = _TRANSITION_KEYS | {"event", "events", "delay"}
+_INVOKE_TEXTS = ("id", "idlocation", "type", "typeexpr", "src", "srcexpr", "contentexpr")
 _SUBSCRIPTION_KEYS = {"subject", "event", "eventexpr", "instance", "data", "id"}
 _TYPES = ("atomic", "compound", "parallel", "final", "history")
 
@@ -72,40 +73,40 @@ def read_definition(tree: Any, faults: Faults) -> tuple[d.Definition | None, dic
 
 
 class _Reader(ActionsReader):
-    def chart(self, tree: Any) -> d.Definition | None:
+    def chart(self, tree: Any, path: Path = ()) -> d.Definition | None:
         if not isinstance(tree, Mapping):
-            self.fault((), f"expected a chart, a mapping with name and states, got {self.kind(tree)}")
+            self.fault(path, f"expected a chart, a mapping with name and states, got {self.kind(tree)}")
             return None
-        self.known(tree, _CHART_KEYS, (), "the chart")
-        name = self.text(tree, "name", ())
+        self.known(tree, _CHART_KEYS, path, "the chart")
+        name = self.text(tree, "name", path)
         if not _NAME.fullmatch(name):
-            self.fault(("name",), f"expected a name of 1 to 128 of A-Z a-z 0-9 _ -, got {tree.get('name')!r}")
+            self.fault((*path, "name"), f"expected a name of 1 to 128 of A-Z a-z 0-9 _ -, got {tree.get('name')!r}")
         expressions = tree.get("expressions", "strict")
         if expressions not in ("strict", "dynamic"):
-            self.fault(("expressions",), f"expected strict or dynamic, got {expressions!r}")
+            self.fault((*path, "expressions"), f"expected strict or dynamic, got {expressions!r}")
         chart = d.Definition(
             name=name,
-            version=self._version(tree),
-            description=self.text(tree, "description", ()),
+            version=self._version(tree, path),
+            description=self.text(tree, "description", path),
             expressions=expressions,
-            context=self._context(tree.get("context"), ("context",)),
-            subscribe=self._subscriptions(tree.get("subscribe"), ("subscribe",)),
-            initial=self._initial(tree.get("initial"), ("initial",)),
-            entry=self.actions(tree.get("entry"), ("entry",)),
-            exit=self.actions(tree.get("exit"), ("exit",)),
-            transitions=self._transitions(tree, ()),
-            states=self._states(tree.get("states"), ("states",)),
-            meta=self._meta(tree, ()),
+            context=self._context(tree.get("context"), (*path, "context")),
+            subscribe=self._subscriptions(tree.get("subscribe"), (*path, "subscribe")),
+            initial=self._initial(tree.get("initial"), (*path, "initial")),
+            entry=self.actions(tree.get("entry"), (*path, "entry")),
+            exit=self.actions(tree.get("exit"), (*path, "exit")),
+            transitions=self._transitions(tree, path),
+            states=self._states(tree.get("states"), (*path, "states")),
+            meta=self._meta(tree, path),
         )
-        self.places.put(chart, (), "")
+        self.places.put(chart, path, "")
         return chart
 
-    def _version(self, tree: Mapping[str, Any]) -> str:
+    def _version(self, tree: Mapping[str, Any], path: Path) -> str:
         version = tree.get("version", "1")
         if isinstance(version, int) and not isinstance(version, bool):
             return str(version)
         if not isinstance(version, str) or not 1 <= len(version) <= 128:
-            self.fault(("version",), f"expected a version as a text (put it in quotes), got {version!r}")
+            self.fault((*path, "version"), f"expected a version as a text (put it in quotes), got {version!r}")
             return "1"
         return version
 
@@ -133,7 +134,7 @@ class _Reader(ActionsReader):
         elif not isinstance(tree, Mapping):
             self.fault(path, f"expected a type such as int or a mapping with type and default, got {self.kind(tree)}")
             tree = {}
-        self.known(tree, {"name", "type", "default", "description"}, path, f"field {name!r}")
+        self.known(tree, {"name", "type", "default", "expr", "description"}, path, f"field {name!r}")
         text, default = self.text(tree, "type", path) or "dyn", tree.get("default", UNSET)
         try:
             text = parse_type(text).text
@@ -146,7 +147,8 @@ class _Reader(ActionsReader):
         elif text in ("double", "double?") and isinstance(default, int) and not isinstance(default, bool):
             default = float(default)
         description = self.text(tree, "description", path)
-        declaration = d.Declaration(name=name, type=text, default=default, description=description)
+        expr = self.text(tree, "expr", path)
+        declaration = d.Declaration(name=name, type=text, default=default, expr=expr, description=description)
         self.places.put(declaration, path, "")
         return declaration
 
@@ -204,10 +206,12 @@ class _Reader(ActionsReader):
             description=self.text(tree, "description", path),
             tags=self.strings(tree.get("tags"), (*path, "tags")),
             meta=self._meta(tree, path),
+            context=self._context(tree.get("context"), (*path, "context")),
             initial=self._initial_of(tree, path, kind),
             history="deep" if tree.get("history") == "deep" else "shallow",
             entry=self.actions(tree.get("entry"), (*path, "entry")),
             exit=self.actions(tree.get("exit"), (*path, "exit")),
+            invoke=self._invokes(tree.get("invoke"), (*path, "invoke")),
             transitions=self._transitions(tree, path),
             states=self._states(tree.get("states"), (*path, "states")),
             output=self.value(tree.get("output"), (*path, "output")),
@@ -215,6 +219,39 @@ class _Reader(ActionsReader):
         self.places.put(state, path, state_id)
         self.state = outer
         return state
+
+    def _invokes(self, tree: Any, path: Path) -> tuple[d.Invoke, ...]:
+        invokes = []
+        for item, place in self.items(tree, path):
+            if not isinstance(item, Mapping):
+                self.fault(place, f"expected a mapping that says which child to invoke, got {self.kind(item)}")
+                continue
+            self.known(item, {*_INVOKE_TEXTS, "chart", "data", "autoforward", "finalize"}, place, "the invoke")
+            texts = {key: self.text(item, key, place) for key in _INVOKE_TEXTS}
+            chart = None
+            if "chart" in item:
+                outer, self.state = self.state, ""
+                chart = self.chart(item["chart"], (*place, "chart"))
+                self.state = outer
+            if (
+                sum(map(bool, (chart, texts["src"], texts["srcexpr"], texts["contentexpr"]))) != 1
+                and "chart" not in item
+            ):
+                self.fault(place, "expected one of chart, src, srcexpr and contentexpr in the invoke")
+            data, autoforward = item.get("data", {}), item.get("autoforward", False)
+            if not isinstance(data, Mapping) or not isinstance(autoforward, bool):
+                self.fault(place, "expected data to be a mapping and autoforward to be true or false")
+                data, autoforward = {}, False
+            invoke = d.Invoke(
+                **texts,
+                chart=chart,
+                data={str(key): self.value(value, (*place, "data", str(key))) for key, value in data.items()},
+                autoforward=autoforward,
+                finalize=self.actions(item.get("finalize"), (*place, "finalize")),
+            )
+            self.places.put(invoke, place, self.state)
+            invokes.append(invoke)
+        return tuple(invokes)
 
     def _type(self, tree: Mapping[str, Any], path: Path) -> d.StateType:
         if "history" in tree and tree["history"] not in ("shallow", "deep"):

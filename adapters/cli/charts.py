@@ -135,17 +135,22 @@ def render(
     Parameters
     ----------
     chart
-        A .yaml or .json file, or module:attribute, or file.py:attribute.
+        A .yaml, .json or .scxml file, or module:attribute, or file.py:attribute.
     format
-        mermaid: a diagram for Markdown. json: the definition as it is stored.
+        mermaid: a diagram for Markdown. json: the definition as it is stored. scxml: an SCXML document.
     """
     from statewright.adapters.cli.loading import load
 
-    if format in ("svg", "scxml"):
-        raise invalid(f"format '{format}' is not available yet; expected mermaid or json")
+    if format == "svg":
+        raise invalid(f"format '{format}' is not available yet; expected mermaid, json or scxml")
     loaded = load(chart)
     if format == "json":
         print(loaded.to_json().decode())
+        return
+    if format == "scxml":
+        from statewright.statecharts.scxml import write_scxml
+
+        print(write_scxml(loaded.definition), end="")
         return
     from statewright.statecharts.mermaid import mermaid
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from statewright.adapters.cli.options import DEFAULTS, Options, parse_json, parse_object
+from statewright.adapters.cli.options import DEFAULTS, Options, Repeated, parse_json, parse_object
 
 if TYPE_CHECKING:
     from statewright.engine.requests import Outcome
@@ -20,7 +20,7 @@ async def start(
     context: str | None = None,
     version: str | None = None,
     actor: str = "",
-    chart: list[str] | None = None,
+    chart: Annotated[list[str] | None, Repeated] = None,
     options: Options = DEFAULTS,
 ) -> None:
     """Start an instance of a definition and print it.

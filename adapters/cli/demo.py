@@ -46,6 +46,8 @@ def run_demo(options: Options) -> int:
         except asyncio.CancelledError:
             print("statewright: terminated", file=sys.stderr)
             return TERMINATED
+        except BrokenPipeError:
+            raise  # Nobody reads on: that is no failure of the demo.
         except (Expected, StatewrightError, OSError, TimeoutError) as error:
             reason = str(error) or f"expected it to take less than {TIMEOUT_S:g} s"
             print(f"statewright: the demo failed: {output.clean(reason)}", file=sys.stderr)

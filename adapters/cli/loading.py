@@ -12,12 +12,15 @@ functions, or a function that takes the engine and registers them itself:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
-from statewright.engine.errors import InvalidError
+from statewright.engine.errors import InvalidError, NotFoundError
 from statewright.statecharts import Chart, load_chart
 from statewright.statecharts.chart import load_attribute
+from statewright.statecharts.errors import ChartNotFound, StatewrightError
 
 if TYPE_CHECKING:
     from statewright.engine import Engine
@@ -26,21 +29,25 @@ if TYPE_CHECKING:
 def load(source: str) -> Chart:
     """The chart that `source` names (see `load_chart`); modules are looked for in the working directory first."""
     _look_here_first()
-    return load_chart(source)
+    with _running(source):
+        return load_chart(source)
 
 
 def load_handlers(source: str) -> Callable[[Engine], None]:
-    """A function that registers the handlers that `source` names. Raises `InvalidError`, `ChartNotFound`."""
+    """A function that registers the handlers that `source` names. Raises `InvalidError`, `NotFoundError`."""
     _look_here_first()
     if ":" not in source:
         raise InvalidError(f"expected --handlers module:attribute or file.py:attribute, got {source!r}")
-    found = load_attribute(source)
+    try:
+        with _running(source):
+            found = load_attribute(source)
+    except ChartNotFound as error:
+        raise NotFoundError(f"no handlers{str(error).removeprefix('no chart')}") from error
     if isinstance(found, Mapping):
         _check_names(source, found)
         return lambda engine: _register(engine, found)
     if callable(found):
-        register: Callable[[Engine], None] = found
-        return register
+        return lambda engine: _let_register(source, found, engine)
     raise InvalidError(f"expected a mapping or a function at {source!r}, got {type(found).__name__}")
 
 
@@ -53,6 +60,25 @@ def _check_names(source: str, handlers: Mapping[Any, Any]) -> None:
 def _register(engine: Engine, handlers: Mapping[str, Any]) -> None:
     for name, function in handlers.items():
         engine.handler(name)(function)
+
+
+def _let_register(source: str, register: Callable[[Engine], Any], engine: Engine) -> None:
+    with _running(source):
+        result = register(engine)
+    if iscoroutine(result):
+        result.close()
+        raise InvalidError(f"expected a function at {source!r} that registers handlers with an engine, got a coroutine")
+
+
+@contextmanager
+def _running(source: str) -> Iterator[None]:
+    """What the user's file does is the file's fault, be it to end the process. Raises `InvalidError`."""
+    try:
+        yield
+    except StatewrightError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InvalidError(f"{source!r} can't be loaded: {type(error).__name__}: {error}") from error
 
 
 def _look_here_first() -> None:

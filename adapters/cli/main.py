@@ -39,7 +39,19 @@ _EPILOGUE = "Every command takes --store URL, --nats URL and --json, before or a
 
 def main() -> None:
     """The entry point of the console script."""
+    _open_standard_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_standard_streams() -> None:
+    """Open on the null device what is closed (`>&-`): else the next file or socket would take its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # It gets the lowest free number: this one.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115 (as long as the process)
 
 
 def run(arguments: list[str]) -> int:
@@ -56,6 +68,11 @@ def run(arguments: list[str]) -> int:
         # The interpreter flushes once more at its end: that must not fail, either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except SystemExit as end:
+        # That is how rich takes it that its reader went away.
+        if isinstance(end.__context__, BrokenPipeError):
+            return DONE
+        raise
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except Exception as error:

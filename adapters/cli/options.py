@@ -14,6 +14,7 @@ LIMIT_MAX = 10_000
 GLOBAL = Group("Global options", sort_key=1_000)
 
 Flag = Parameter(negative="")
+Repeated = Parameter(negative="")
 
 
 @Parameter(name="*", group=GLOBAL)
@@ -25,7 +26,7 @@ class Options:
     "The store: sqlite:///relative.db, sqlite:////absolute/path.db."
 
     nats: Annotated[str | None, Parameter(env_var="STATEWRIGHT_NATS_URL")] = None
-    "The NATS server. Without it `serve` starts one, and the others find that one."
+    "The engine's NATS server. Without it `serve` starts one, and who writes finds that one; reading needs none."
 
     json: Annotated[bool, Flag] = False
     "Print JSON, one object a line."

@@ -62,13 +62,14 @@ def duration(ns: int | None) -> str:
 
 
 def relative(at: int, now: int) -> str:
-    """When `at` is, seen from `now`: 3 min ago, in 2 h; to the largest unit alone."""
+    """When `at` is, seen from `now`: 3 min ago, to the largest unit alone; in 23 h 59 min, as a deadline is read."""
     distance = abs(now - at)
     if distance < _S:
         return "just now"
+    if at > now:
+        return f"in {duration(distance)}"
     size, unit = next(((size, unit) for size, unit in _UNITS if distance >= size), _UNITS[-1])
-    text = f"{distance // size} {unit}"
-    return f"{text} ago" if at <= now else f"in {text}"
+    return f"{distance // size} {unit} ago"
 
 
 def moment(at: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from statewright.adapters.cli.output import clean, duration, moment, relative, value
@@ -20,6 +20,8 @@ from statewright.projections.timeline import Entry
 from statewright.statecharts.facts import Verdict
 
 _STYLES = {"active": "green", "paused": "yellow", "completed": "cyan", "failed": "red", "cancelled": "magenta"}
+_ID_WIDTH = 36
+"""What an id may claim in a narrow terminal: the length of a UUID."""
 _KINDS = {"event": "", "timer": " (timer)", "effect": " (result)"}
 
 
@@ -82,8 +84,12 @@ def _effect_row(effect: EffectRow) -> str:
 
 
 def list_table(rows: Iterable[tuple[dict[str, Any], Collection[str]]], *, now: int) -> Table:
-    """Instances, one a row; each with the containing states of its definition."""
-    table = Table("instance", "definition", "status", "in", "started", "updated", box=None, header_style="bold")
+    """Instances, one a row; each with the containing states of its definition. An id is there to be copied: it is
+    folded when there is no room, never cut."""
+    rows = list(rows)
+    longest = max((len(columns["id"]) for columns, _ in rows), default=0)
+    instance = Column("instance", overflow="fold", min_width=min(longest, _ID_WIDTH))
+    table = Table(instance, "definition", "status", "in", "started", "updated", box=None, header_style="bold")
     for columns, outer in rows:
         table.add_row(
             columns["id"],

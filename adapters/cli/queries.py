@@ -79,7 +79,7 @@ async def list_(
         console = output.console()
         console.print(people.list_table(described, now=engine.clock.now()) if rows else "no instances")
         if len(rows) == limit:
-            console.print(f"there may be more: --after {rows[-1].id}")
+            console.print(f"there may be more: --after {rows[-1].id}", soft_wrap=True)
 
 
 async def history(

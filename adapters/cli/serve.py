@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-from statewright.adapters.cli.options import DEFAULTS, Flag, Options
+from statewright.adapters.cli.options import DEFAULTS, Flag, Options, Repeated
 
 
 def serve(
     *,
-    chart: list[str] | None = None,
-    handlers: list[str] | None = None,
+    chart: Annotated[list[str] | None, Repeated] = None,
+    handlers: Annotated[list[str] | None, Repeated] = None,
     verbose: Annotated[bool, Flag] = False,
     options: Options = DEFAULTS,
 ) -> None:
@@ -24,8 +24,7 @@ def serve(
     chart
         A chart to serve; may be given several times.
     handlers
-        Who performs effects: module:attribute or file.py:attribute, a mapping from names to functions, or a
-        function that takes the engine; may be given several times.
+        module:attribute or file.py:attribute of a mapping from effects to functions, or of a function of the engine.
     verbose
         Log what the engine does, on standard error.
     """

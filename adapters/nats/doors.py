@@ -13,7 +13,7 @@ from statewright.adapters.nats.endpoint import Endpoint, remove_endpoint, write_
 from statewright.adapters.nats.history import History
 from statewright.adapters.nats.inbound import Inbound
 from statewright.adapters.nats.performers import CALL_TIMEOUT_S, Performers
-from statewright.adapters.nats.requests import RequestDoors
+from statewright.adapters.nats.requests import RequestDoors, ensure_alone
 from statewright.adapters.nats.server import EmbeddedServer
 from statewright.engine.engine import Engine
 from statewright.engine.errors import InvalidError
@@ -42,6 +42,7 @@ class Doors:
         engine = self._engine
         connection = await connect(self.endpoint, name="statewright engine", timeout_s=connect_timeout_s)
         self._connection = connection
+        await ensure_alone(connection)
         if self.server is not None:
             self.server.on_moved = self._moved
         performers = Performers(connection, engine.clock, call_timeout_s)

@@ -23,15 +23,13 @@ import msgspec
 from statewright.adapters.nats.rfc3339 import format_time, parse_time
 from statewright.engine.errors import InvalidError, TooLargeError
 from statewright.engine.ids import check_id
-from statewright.engine.requests import PAYLOAD_BYTES_MAX, ControlRequest, ExternalEvent, StartRequest
+from statewright.engine.requests import PAYLOAD_BYTES_MAX, TEXT_CHARS_MAX, ControlRequest, ExternalEvent, StartRequest
 from statewright.statecharts.facts import Json
 
 MESSAGE_BYTES_MAX = PAYLOAD_BYTES_MAX + 65_536
 """The most that a message may take: the engine's limit for the data, and room for an envelope around it."""
 DEPTH_MAX = 100
 """How deep arrays and objects may be nested."""
-ATTRIBUTE_CHARS_MAX = 1_024
-"""The most that an id, type, source or actor may have."""
 STRUCTURED = "application/cloudevents+json"
 
 Headers = Mapping[str, str]
@@ -217,8 +215,8 @@ def _check_version(version: str) -> None:
 
 
 def _attribute(name: str, value: str) -> str:
-    if len(value) > ATTRIBUTE_CHARS_MAX:
-        raise InvalidError(f"expected '{name}' of at most {ATTRIBUTE_CHARS_MAX:,} characters, got {len(value):,}")
+    if len(value) > TEXT_CHARS_MAX:
+        raise InvalidError(f"expected '{name}' of at most {TEXT_CHARS_MAX:,} characters, got {len(value):,}")
     return value
 
 

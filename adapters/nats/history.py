@@ -2,7 +2,9 @@
 
 Invariants: the stream itself says how far it has come: each message carries the log position of its fact
 (`Statewright-Position`), written with it or not at all, and publishing goes on after the last one that is there, so
-each fact is in the stream at least once, whatever died in between. Each message names the one that it must follow
+each fact is in the stream at least once, whatever died in between. That holds if the last message is a fact of this
+store; if it isn't (another store was served here before, or this one came from a backup), publishing goes on from the
+position that the store itself has kept. Each message names the one that it must follow
 (`Nats-Expected-Last-Msg-Id`), so nothing that lingered in a buffer while the server was away can reorder them.
 
 The stream is a copy of the log and can always be completed from it, so it is made with `persist_mode: async` (a flush
@@ -21,6 +23,7 @@ from collections.abc import Sequence
 import msgspec
 import nats.errors
 from eventsourcing.persistence import Tracking
+from nats.js.api import RawStreamMsg
 
 from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.streams import HISTORY, ensure_stream
@@ -52,6 +55,19 @@ class _PubAck(msgspec.Struct):
     error: _Error | None = None
 
 
+class _Stamp(msgspec.Struct):
+    """What tells a fact from every other, also from one with the same ids in another store."""
+
+    instance_id: str
+    sequence: int
+    time: int
+
+
+def _stamp(fact: AnyFact) -> _Stamp:
+    return _Stamp(fact.instance_id, fact.sequence, fact.time)
+
+
+_decode_stamp = msgspec.json.Decoder(_Stamp).decode
 _decode_ack = msgspec.json.Decoder(_PubAck).decode
 
 
@@ -183,13 +199,26 @@ class History:
         state = (await self._js.stream_info(HISTORY.name or "")).state
         self._last_id = ""
         if state.messages:
-            headers = (await self._js.get_msg(HISTORY.name or "", state.last_seq)).headers or {}
+            message = await self._js.get_msg(HISTORY.name or "", state.last_seq)
+            headers = message.headers or {}
             self._last_id = headers.get("Nats-Msg-Id", "")
             if headers.get(POSITION, "").isdecimal():
-                return int(headers[POSITION])
+                position = int(headers[POSITION])
+                if await self._is_ours(message, position):
+                    return position
+                _LOG.warning("stream %s ends with a fact of another store; this one's follow", HISTORY.name)
         elif state.last_seq == 0:
             return 0  # A new stream: everything, from the beginning.
         return self._tracked
+
+    async def _is_ours(self, message: RawStreamMsg, position: int) -> bool:
+        """Whether the fact in `message` is the one that the store has at `position`."""
+        stored = await self._engine.on_reader(self._engine.log.following, position - 1, 1)
+        try:
+            published = _decode_stamp(message.data or b"")
+        except msgspec.DecodeError:
+            return False
+        return [(position, published)] == [(at, _stamp(fact)) for at, fact in stored]
 
     def _read_tracked(self) -> int:
         return self._engine.recorder.max_tracking_id(self.name) or 0

@@ -2,17 +2,21 @@
 
 Invariants: every request with a reply subject gets exactly one answer, an outcome or an error; an outcome is sent only
 for what is durable. No message can stop a door: what can't be understood is answered and forgotten. All engines that
-serve one nats-server share the queue group, so each request is taken by one of them.
+serve one nats-server share the queue group, so each request is taken by one of them: by whoever owns the only store.
+Therefore an engine opens its doors only where no other answers (`ensure_alone`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -28,6 +32,9 @@ QUEUE_GROUP = "statewright"
 QUERIES_MAX = 1_000
 """How many status queries may wait for the reader at once."""
 DRAIN_TIMEOUT_S = 10.0
+WHO = "statewright.query.engine"
+"""Every engine answers here who it is."""
+WHO_TIMEOUT_S = 0.5
 
 _LOG = logging.getLogger("statewright.nats")
 _Submit = Callable[[str, Msg], "asyncio.Future[Any]"]
@@ -51,6 +58,7 @@ class RequestDoors:
         await self._serve("statewright.start.", self._start)
         await self._serve("statewright.control.", self._control)
         await self._subscribe("statewright.query.status.>", self._on_query)
+        await self._subscribe(WHO, self._on_who)
 
     async def close(self) -> None:
         """Take no more, answer what was taken (bounded)."""
@@ -115,6 +123,10 @@ class RequestDoors:
         if message.reply:
             self._connection.post(message.reply, encode_error(error))
 
+    async def _on_who(self, message: Msg) -> None:
+        if message.reply:
+            self._connection.post(message.reply, f"process {os.getpid()} on {socket.gethostname()}".encode())
+
     async def _on_query(self, message: Msg) -> None:
         if len(self._queries) >= QUERIES_MAX:
             self._refuse(message, BusyError(f"{QUERIES_MAX:,} queries are waiting; try again later"))
@@ -134,3 +146,17 @@ class RequestDoors:
                 self._connection.post(message.reply, encode_status(row))
         except Exception as error:
             self._refuse(message, error)
+
+
+async def ensure_alone(connection: Connection) -> None:
+    """Raises `UnavailableError` if another engine serves this nats-server. Since one process owns a store, it would be
+    one of another store, and chance would decide which of the two a request or an event reaches."""
+    try:
+        reply = await connection.nc.request(WHO, timeout=WHO_TIMEOUT_S)
+    except (nats.errors.Error, TimeoutError) as error:
+        _LOG.debug("no other engine answers: %s", error)
+        return
+    raise UnavailableError(
+        f"the nats-server at {connection.endpoint.url} is served by an engine with another store already "
+        f"({reply.data[:200].decode(errors='replace')}): give each a server, or an account, of its own"
+    )

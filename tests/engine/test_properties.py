@@ -114,7 +114,8 @@ class Run:
             if live is not None and live.instance.sequence == loaded.instance.sequence:
                 assert msgspec.json.encode(live.instance) == msgspec.json.encode(loaded.instance)
                 assert msgspec.json.encode(live.snapshot) == msgspec.json.encode(loaded.snapshot)
-            replayed = await world.engine.replay(row.id, to_sequence=loaded.instance.sequence)  # Effects go on meanwhile.
+            # Effects go on meanwhile, so up to the same fact.
+            replayed = await world.engine.replay(row.id, to_sequence=loaded.instance.sequence)
             assert replayed.instance == loaded.instance
 
     async def at_rest(self) -> bool:

@@ -109,16 +109,20 @@ def test_render_mermaid_and_json(cli: Cli) -> None:
         (["simulate", "chart.yaml", "x={", *CONTEXT], "token 'x={': expected JSON"),
         (["simulate", "chart.yaml", "+soon", *CONTEXT], "token '+soon': expected a duration"),
         (["simulate", "no_such_module:chart"], "no_such_module"),
-        (["simulate", "broken.py:chart"], "SyntaxError"),
+        (["simulate", "broken.py:chart"], "'broken.py:chart' can't be loaded: SyntaxError"),
+        (["check", "leaving.py:chart"], "'leaving.py:chart' can't be loaded: SystemExit: 0"),
         (["check", "missing.yaml"], "missing.yaml"),
         (["render", "empty.yaml"], "empty.yaml"),
-        (["render", "chart.yaml", "--format", "svg"], "format 'svg' is not available yet; expected mermaid or json"),
-        (["render", "chart.yaml", "--format", "scxml"], "format 'scxml' is not available yet"),
+        (
+            ["render", "chart.yaml", "--format", "svg"],
+            "format 'svg' is not available yet; expected mermaid, json or scxml",
+        ),
         (["render", "chart.yaml", "--format", "pdf"], "--format"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(cli: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "broken.py").write_text("chart = (\n")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(0)\n")
     result = cli(*arguments)
     assert (result.code, result.out) == (2, "")
     assert message in result.err

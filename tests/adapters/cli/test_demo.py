@@ -100,6 +100,20 @@ def test_what_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_a_reader_that_goes_away_ends_it(tmp_path: Path, arguments: list[str]) -> None:
+    """As in `statewright demo | head -1`."""
+    with demo(tmp_path, *arguments) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+        assert (process.wait(TIMEOUT_S), err) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    assert list(processes_naming(str(tmp_path))) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_demo_takes_its_engine_along(tmp_path: Path, number: signal.Signals) -> None:
     process = demo(tmp_path, "--json")

@@ -38,7 +38,8 @@ def test_durations(ns: int | None, text: str) -> None:
         (-S, "1 s ago"),
         (-3 * MIN - 59 * S, "3 min ago"),
         (2 * H, "in 2 h"),
-        (90 * S, "in 1 min"),
+        (90 * S, "in 1 min 30 s"),
+        (3 * D - S, "in 2 d 23 h"),
         (-30 * D, "30 d ago"),
     ],
 )

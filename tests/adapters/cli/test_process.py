@@ -44,15 +44,23 @@ def test_the_script_runs_and_its_version_is_the_package_s() -> None:
     assert result.stdout.strip() == "0.1.0"
 
 
-def test_a_reader_that_goes_away_is_no_error(started: Cli) -> None:
+@pytest.mark.parametrize("arguments", [["history", "d-17", "--json"], ["history", "d-17"], ["metrics"], ["--help"]])
+def test_a_reader_that_goes_away_is_no_error(started: Cli, arguments: list[str]) -> None:
     """As in `statewright history d-17 | head -1`."""
     for _ in range(3):
         started("send", "d-17", "nothing")
-    process = subprocess.Popen([SCRIPT, "history", "d-17", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.close()
     _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, b"")
+
+
+@pytest.mark.parametrize("arguments", [["status", "d-17"], ["list", "--json"], ["--help"]])
+def test_closed_streams_are_no_error(started: Cli, arguments: list[str]) -> None:
+    """As in `statewright status d-17 >&- 2>&-`, or in a service whose manager gives it none."""
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", SCRIPT, *arguments], check=False)
+    assert done.returncode == 0
 
 
 @pytest.mark.integration

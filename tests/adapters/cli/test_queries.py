@@ -66,6 +66,16 @@ def test_list_filters_and_pages(approved: Cli) -> None:
     assert "no instances" in approved("list", "--state", "nowhere").out
 
 
+def test_an_id_in_a_list_is_whole_in_any_terminal(approved: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    made_up = approved("start", "approval", "--context", '{"amount": 5}', "--json").lines[0]["id"]
+    approved("start", "approval", "--id", "x" * 100, "--context", '{"amount": 5}')
+    text = approved("list").out
+    assert f" {made_up} " in text
+    assert text.count("x") == 100, "a longer one is folded"
+    assert f"--after {'x' * 100}\n" in approved("list", "--limit", "3").out
+
+
 def test_history_is_one_fact_a_line(approved: Cli) -> None:
     lines = approved("history", "d-17", "--json").lines
     assert [line["sequence"] for line in lines] == [1, 2, 3, 4, 5]

@@ -26,6 +26,9 @@ async def notify(call):
     Path("notified").write_text(call.effect_id)
     return {"attempt": call.attempt}
 
+def archive(call):
+    return call.effect_id
+
 HANDLERS = {"notify": notify}
 
 def register(engine):
@@ -130,7 +133,9 @@ def test_a_killed_server_leaves_no_owner_behind(cli: Cli) -> None:
     [
         (["--chart", "missing.yaml"], "missing.yaml"),
         (["--handlers", "handlers.py"], "expected --handlers module:attribute or file.py:attribute, got 'handlers.py'"),
-        (["--handlers", "missing.py:HANDLERS"], "missing.py"),
+        (["--handlers", "missing.py:HANDLERS"], "no handlers at 'missing.py:HANDLERS': there is no file missing.py"),
+        (["--handlers", "handlers.py:notify"], "expected a function at 'handlers.py:notify' that registers handlers"),
+        (["--handlers", "handlers.py:archive"], "'handlers.py:archive' can't be loaded: AttributeError"),
         (["--handlers", "handlers.py:NONE"], "no attribute 'NONE'"),
         (["--handlers", "handlers.py:WRONG"], "expected a mapping or a function at 'handlers.py:WRONG', got int"),
         (["--nats", "nats://127.0.0.1:1"], "127.0.0.1:1"),

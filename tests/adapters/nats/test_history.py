@@ -82,6 +82,19 @@ async def test_a_new_server_gets_everything(tmp_path: Path) -> None:
         await eventually(lambda: has(client.connection.nc, 2), "both facts")
 
 
+async def test_what_another_store_left_hides_nothing(tmp_path: Path) -> None:
+    """A new store begins at position 1 again, where the stream of the server's earlier one has long been."""
+    async with running_server(tmp_path) as server, raw(server.endpoint) as nc:
+        for number, instance_id in enumerate(("l-1", "l-2")):
+            folder = tmp_path / instance_id
+            folder.mkdir()
+            async with serving(folder, url_of(server.endpoint)) as (_, client):
+                await client.start("light", {"limit": 3}, id=instance_id)
+                await client.send(instance_id, "toggle")
+                await eventually(lambda number=number: has(nc, 2 * number + 2), "all facts")
+        assert [message_id for _, message_id, _ in await published(nc)] == ["l-1:1", "l-1:2", "l-2:1", "l-2:2"]
+
+
 async def test_no_death_of_the_server_loses_or_reorders(tmp_path: Path) -> None:
     async with serving(tmp_path) as (engine, client), raw(client.connection.endpoint) as nc:
         await client.start("light", {"limit": 3}, id="l-1")

@@ -18,9 +18,10 @@ from statewright.engine.errors import (
     InvalidError,
     NotFoundError,
     TooLargeError,
+    UnavailableError,
 )
 from statewright.engine.requests import PAYLOAD_BYTES_MAX
-from tests.adapters.nats.support import raw, serving
+from tests.adapters.nats.support import raw, running_server, serving, url_of
 
 pytestmark = pytest.mark.integration
 
@@ -53,6 +54,20 @@ async def test_an_instance_from_start_to_end(tmp_path: Path) -> None:
         assert row["sequence"] == (await engine.status("l-1")).sequence == 6
         assert (await client.control("l-1", "cancel", reason="dark enough")).status == "cancelled"
         assert (await client.status("l-1"))["ended_at"] > 0
+
+
+async def test_a_server_has_one_engine(tmp_path: Path) -> None:
+    """With two stores behind one server, chance would decide where a request is recorded."""
+    (tmp_path / "other").mkdir()
+    async with running_server(tmp_path) as server:
+        url = url_of(server.endpoint)
+        async with serving(tmp_path, url) as (_, client):
+            with pytest.raises(UnavailableError, match="served by an engine with another store already"):
+                async with serving(tmp_path / "other", url):
+                    pass
+            assert (await client.start("light", {"limit": 3}, id="l-1")).sequence == 1
+        async with serving(tmp_path / "other", url) as (_, client):
+            assert (await client.start("light", {"limit": 4}, id="l-1")).sequence == 1
 
 
 async def test_a_refusal_is_an_outcome_with_its_reason(tmp_path: Path) -> None:
