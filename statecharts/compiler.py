@@ -56,11 +56,11 @@ def compile_definition(
     context = _context_type(definition, faults)
     machine = ChartMachine(definition.name, context, strict=definition.expressions == "strict")
     expressions: Expressions | DynamicExpressions
+    known = {*context.fields, *created(d.walk_actions(definition))}
     if machine.strict:
         expressions = Expressions(context, machine.in_state, machine.by_id)
     else:
-        expressions = DynamicExpressions(str(definition.meta.get("name", definition.name)), machine.in_state)
-    known = {*context.fields, *created(d.walk_actions(definition))}
+        expressions = DynamicExpressions(str(definition.meta.get("name", definition.name)), machine.in_state, known)
     actions = ActionCompiler(context, expressions, functions, faults, known=known)
     _Compiler(machine, actions, faults).compile(definition)
     subscriptions = tuple(compile_subscription(item, faults) for item in definition.subscribe)

@@ -1,6 +1,6 @@
 """The definition model: what a chart is, as data.
 
-One frozen tree that every door (YAML, JSON, Python, later SCXML and others) reads into and the compiler reads from.
+One frozen tree that every door (YAML, JSON, Python, SCXML) reads into and the compiler reads from.
 Its JSON (`msgspec.json.encode`, defaults omitted) is canonical: the same chart through any door gives the same
 bytes, hence the same digest. Document order is the order of the lists; nothing here depends on the order of
 an object's keys except `Assign.values` and `data`, which keep theirs.

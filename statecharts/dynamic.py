@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from cel_expr_python import cel
@@ -35,7 +36,11 @@ SYSTEM = frozenset(("_event", "_sessionid", "_name", "_ioprocessors", "_x"))
 _STRINGS = re.compile(r"""[rRbB]{0,2}("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
 _NAMES = re.compile(r"(?<![\w.])([A-Za-z_]\w*)(?!\w|\s*\()")
 _BOUND = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*([A-Za-z_]\w*)\s*,")
+_ASKS = re.compile(r"\b(In|in_state)\s*\(")
+_UNKNOWN: Any = object()
 _WORDS = frozenset(("true", "false", "null", "in"))
+_TYPES = frozenset(("bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "type", "uint"))
+_SUFFIX = "__field"
 
 
 def location(session: str) -> str:
@@ -46,27 +51,34 @@ def location(session: str) -> str:
 class DynamicExpressions:
     """Compiles the expressions of one chart. Environments are shared by expressions of the same variables."""
 
-    def __init__(self, chart: str, in_state: InState) -> None:
+    def __init__(self, chart: str, in_state: InState, known: Collection[str] = ()) -> None:
+        """`known`: the fields, of which some may be named like a CEL type."""
         self.chart = chart
         self.in_state = in_state
+        self._own = _TYPES & set(known)
         self._environments: dict[frozenset[str], cel.Env] = {}
 
     def compile(self, text: str) -> DynamicExpression:
         """Compile; never fails."""
-        names = variables(text)
+        # CEL would take a field named like a type for the type.
+        said = _outside_strings(text, lambda part: _NAMES.sub(self._renamed, part)) if self._own else text
+        names = variables(said) - _TYPES
         found = self._environments.get(names)
         if found is None:
             found = self._environments[names] = environment(dict.fromkeys(names, cel.Type.DYN))
         try:
-            return DynamicExpression(self, text, compile_text(found, text), names)
+            return DynamicExpression(self, text, compile_text(found, said), names)
         except ExpressionError as error:
             return DynamicExpression(self, text, None, frozenset(), str(error))
+
+    def _renamed(self, match: re.Match[str]) -> str:
+        return f"{match[0]}{_SUFFIX}" if match[0] in self._own else match[0]
 
 
 class DynamicExpression(Expression):
     """`fault` is why it can never be evaluated, "" if it can; `names` are the variables that it mentions."""
 
-    __slots__ = ("_evaluable", "_expressions", "fault", "names")
+    __slots__ = ("_evaluable", "_expressions", "_fixed", "fault", "names")
 
     def __init__(
         self,
@@ -82,17 +94,26 @@ class DynamicExpression(Expression):
         self._expressions = expressions
         self.names = names
         self.fault = fault
+        self._fixed = _UNKNOWN
+        if compiled is not None and not names and not _ASKS.search(text):
+            with suppress(ExpressionError):  # One that always fails does so when it is evaluated.
+                self._fixed = evaluate_text(compiled, {})
 
     def evaluate(self, context: Mapping[str, Json], event: Event, configuration: int) -> Any:
         """The value. Raises ExpressionError, also for variables that are not there."""
         if self._evaluable is None:
             raise ExpressionError(self.fault)
+        if self.text in context:  # the plain name of a variable
+            return context[self.text]
+        if self._fixed is not _UNKNOWN:
+            return self._fixed
         data = {}
-        for name in self.names:
+        for variable in self.names:
+            name = variable.removesuffix(_SUFFIX)
             if name in context:
-                data[name] = context[name]
+                data[variable] = context[name]
             elif name in _COMPUTED:
-                data[name] = _COMPUTED[name](self._expressions.chart, context, event)
+                data[variable] = _COMPUTED[name](self._expressions.chart, context, event)
         ask_in(self._expressions.in_state, configuration)
         return evaluate_text(self._evaluable, data)
 
@@ -102,9 +123,17 @@ def variables(text: str) -> frozenset[str]:
     return frozenset(_NAMES.findall(_STRINGS.sub('""', text))) - _WORDS
 
 
+def _outside_strings(text: str, change: Callable[[str], str]) -> str:
+    parts, position = [], 0
+    for string in _STRINGS.finditer(text):
+        parts += [change(text[position : string.start()]), string[0]]
+        position = string.end()
+    return "".join([*parts, change(text[position:])])
+
+
 def undeclared(text: str, known: Collection[str]) -> list[str]:
     """The variables that nothing declares, in order."""
-    names = variables(text) - set(_BOUND.findall(text)) - SYSTEM - {"event", "context"}
+    names = variables(text) - set(_BOUND.findall(text)) - SYSTEM - _TYPES - {"event", "context"}
     return sorted(name for name in names if name not in known)
 
 

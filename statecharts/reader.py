@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 _STATE_ID = re.compile(r"[\w.:·-]+")
 _DESCRIPTOR = re.compile(r"\*|[^\s.*]+(\.[^\s.*]+)*(\.\*?)?")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_CEL_WORDS = frozenset(
+CEL_WORDS = frozenset(
     [
         "true",
         "false",
@@ -127,7 +127,7 @@ class _Reader(ActionsReader):
         return tuple(self._declaration(str(name), item, (*path, key)) for name, item, key in items)
 
     def _declaration(self, name: str, tree: Any, path: Path) -> d.Declaration:
-        if not _FIELD.fullmatch(name) or name in _CEL_WORDS or name == "function":
+        if not _FIELD.fullmatch(name) or name in CEL_WORDS or name == "function":
             self.fault(path, f"expected a field name that is an identifier and no reserved word, got {name!r}")
         if isinstance(tree, str):
             tree = {"type": tree}

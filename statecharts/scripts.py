@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET
+
 from statewright.statecharts import definition as d
 from statewright.statecharts.context import json_type
 from statewright.statecharts.errors import ContextError
@@ -130,7 +132,7 @@ def compile_first_value(compiler: ActionCompiler, declaration: d.Declaration, wh
     if declaration.expr:
         value, _ = compiler.value(declaration.expr, declaration, what, "expr")
     else:
-        default = declaration.default
+        default = declaration.default if declaration.default is not UNSET else None
         value = lambda run: default  # noqa: E731
     check = compiler.context.check
 

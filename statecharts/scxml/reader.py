@@ -16,6 +16,7 @@ from msgspec import UNSET
 from statewright.statecharts import definition as d
 from statewright.statecharts.errors import ChartError
 from statewright.statecharts.places import Faults
+from statewright.statecharts.reader import CEL_WORDS
 from statewright.statecharts.scxml.content import ContentReader
 from statewright.statecharts.scxml.elements import SCXML, Element, parse_elements
 from statewright.statecharts.scxml.values import cel_text, inline, parse_inline
@@ -25,7 +26,7 @@ _FIELD = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _STATES = ("state", "parallel", "final", "history")
 _DATAMODELS = ("", "cel", "null")
 _ALLOWED = {
-    "scxml": {"state", "parallel", "final", "datamodel", "script"},
+    "scxml": {"state", "parallel", "final", "datamodel", "script", "initial"},
     "state": {"onentry", "onexit", "transition", "initial", "datamodel", "invoke", *_STATES},
     "parallel": {"onentry", "onexit", "transition", "datamodel", "invoke", "state", "parallel", "history"},
     "final": {"onentry", "onexit", "donedata"},
@@ -77,6 +78,7 @@ class ChartReader(ContentReader):
         chart_name = _NAME_CHARS.sub("-", title)[:128] or "chart"
         states = []
         scripts = []
+        initials = []
         for child in self.children(root):
             if child.tag in _STATES:
                 states.append(self._state(child))
@@ -84,11 +86,13 @@ class ChartReader(ContentReader):
                 self.declarations += self._datamodel(child)
             elif child.tag == "script":
                 scripts.append(child)
+            elif child.tag == "initial":  # the Recommendation has it in states only; it can mean but one thing
+                initials.append(child)
         chart = d.Definition(
             name=chart_name,
             expressions="dynamic",
             context=tuple(self.declarations),
-            initial=self._initial_attribute(root),
+            initial=self._initial(root, {"initial": initials}),
             entry=self.actions(scripts),
             states=tuple(states),
             meta={"name": title} if title != chart_name else {},
@@ -209,8 +213,9 @@ class ChartReader(ContentReader):
 
     def _data(self, element: Element) -> d.Declaration:
         name = element.get("id")
-        if not _FIELD.fullmatch(name):
-            self.fault(element, f"expected a data id that is an identifier beginning with a letter, got {name!r}")
+        if not _FIELD.fullmatch(name) or name in CEL_WORDS:
+            expected = "an identifier that begins with a letter and is no word of CEL's"
+            self.fault(element, f"expected a data id that is {expected}, got {name!r}")
         if name in self.names:
             self.fault(element, f"the data id {name!r} is given twice")
         self.names.add(name)

@@ -86,8 +86,7 @@ class _Writer:
                 self.fault("entry or exit actions of the chart itself")
             if any(transition.delay for transition in chart.transitions):
                 self.fault("delayed transitions of the chart itself")
-            if chart.initial is not None and chart.initial.actions:
-                self.fault("actions of the chart's initial")
+            self._initial(chart)
             self.actions(chart.entry)
             for state in chart.states:
                 if state.type != "final":
@@ -95,7 +94,7 @@ class _Writer:
                     state = msgspec.structs.replace(state, transitions=(*state.transitions, *chart.transitions))
                 self._state(state)
 
-        initial = " ".join(chart.initial.target) if chart.initial else ""
+        initial = " ".join(chart.initial.target) if chart.initial and not chart.initial.actions else ""
         name = str(chart.meta.get("name", chart.name))
         attributes = {"xmlns": xmlns, "version": "1.0", "name": name, "datamodel": "cel", "initial": initial}
         self.element("scxml", inner, **attributes, binding="late" if late else "")
@@ -135,15 +134,15 @@ class _Writer:
         self.element(tag, inner, id=state.id, type_=history, initial=simple)
         self.state = outer
 
-    def _initial(self, state: d.State) -> None:
-        initial = state.initial
-        if initial is None or (state.type != "history" and not initial.actions):
+    def _initial(self, state: d.State | d.Definition) -> None:
+        initial, history = state.initial, isinstance(state, d.State) and state.type == "history"
+        if initial is None or not (history or initial.actions):
             return
 
         def transition() -> None:
             self.element("transition", lambda: self.actions(initial.actions), target=" ".join(initial.target))
 
-        if state.type == "history":
+        if history:
             transition()
         else:
             self.element("initial", transition)
