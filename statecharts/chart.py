@@ -27,6 +27,7 @@ from statewright.statecharts.subscriptions import Subscription
 
 Functions = Mapping[str, Callable[..., Any]]
 Machine = ChartMachine
+SUFFIXES = (".yaml", ".yml", ".json", ".scxml")
 
 
 class Chart:
@@ -63,7 +64,12 @@ class Chart:
 
     @classmethod
     def from_tree(
-        cls, tree: Any, functions: Functions | None = None, lines: Mapping[tuple[str | int, ...], int] | None = None
+        cls,
+        tree: Any,
+        functions: Functions | None = None,
+        lines: Mapping[tuple[str | int, ...], int] | None = None,
+        *,
+        folder: Path | None = None,
     ) -> Chart:
         """A chart from its written form as a plain tree (see `reader`). Raises ChartError with all faults."""
         faults = Faults(Places(lines))
@@ -74,7 +80,7 @@ class Chart:
         if definition is None:
             raise ChartError(faults.sorted())
         # Compiled even if the reader has found faults: the author gets all of them at once.
-        return cls(definition, {**(functions or {}), **found}, faults=faults)
+        return cls(definition, {**(functions or {}), **found}, faults=faults, folder=folder)
 
     @classmethod
     def from_scxml(
@@ -110,9 +116,10 @@ class Chart:
     def _beside(self, src: str) -> Chart:
         name = src.removeprefix("file:")
         path = ((self.folder or Path()) / name).resolve()
-        if self.folder is None or not path.is_relative_to(self.folder.resolve()):
-            raise ChartNotFound(src, "expected a file in the chart's folder")
-        return load_chart(path, self.functions)
+        # Checked by name too: what a chart computes must never lead to a Python attribute.
+        if self.folder is None or not path.is_relative_to(self.folder.resolve()) or path.suffix not in SUFFIXES:
+            raise ChartNotFound(src, f"expected a file in the chart's folder, one of {', '.join(SUFFIXES)}")
+        return _load_file(path, self.functions)
 
     @classmethod
     def from_json(cls, data: bytes, functions: Functions | None = None) -> Chart:
@@ -178,9 +185,13 @@ def load_chart(source: str | Path, functions: Functions | None = None) -> Chart:
     _, colon, attribute = text.rpartition(":")
     if colon and attribute.isidentifier() and not Path(text).is_file():
         return _from_attribute(text)
-    path = Path(text)
-    if path.suffix not in (".yaml", ".yml", ".json", ".scxml"):
+    if Path(text).suffix not in SUFFIXES:
         raise ChartNotFound(text, "expected a .yaml, .yml, .json or .scxml file, module:attribute or file.py:attribute")
+    return _load_file(Path(text), functions)
+
+
+def _load_file(path: Path, functions: Functions | None) -> Chart:
+    text = str(path)
     try:
         with path.open("rb") as file:
             data = file.read(DOCUMENT_BYTES_MAX + 1)
@@ -191,7 +202,7 @@ def load_chart(source: str | Path, functions: Functions | None = None) -> Chart:
     if path.suffix == ".scxml":
         return Chart.from_scxml(data, path.stem, folder=path.parent, file=path)
     tree, lines = read_document(data, is_json=path.suffix == ".json")
-    return Chart.from_tree(tree, functions, lines)
+    return Chart.from_tree(tree, functions, lines, folder=path.parent)
 
 
 def load_attribute(source: str) -> Any:

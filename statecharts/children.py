@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from statewright.statecharts.facts import CancelChild, ForwardEvent, StartChild
+from statewright.statecharts.facts import CancelChild, ForwardEvent, Snapshot, StartChild
 
 if TYPE_CHECKING:
     from statewright.statecharts.actions import Block, Operation
@@ -28,6 +28,22 @@ class Child(NamedTuple):
     autoforward: bool
 
 
+class Family:
+    """What one macrostep has to do with children and late data.
+
+    entered, invoked: as in `Snapshot`, as of now. to_invoke: the states whose children are to be started. requests: to
+    the host, in order.
+    """
+
+    __slots__ = ("entered", "invoked", "requests", "to_invoke")
+
+    def __init__(self, before: Snapshot) -> None:
+        self.entered = before.entered
+        self.invoked = before.invoked
+        self.to_invoke = 0
+        self.requests: list[StartChild | CancelChild | ForwardEvent] = []
+
+
 def child_key(state: str, index: int) -> str:
     """The key of a state's invoke number `index`."""
     return f"{state}#{index}"
@@ -40,21 +56,22 @@ def child_session(session: str, invokeid: str) -> str:
 
 def receive(run: Macrostep) -> None:
     """Before a transition is chosen: finalize what comes from a child, pass on what a child wants to hear."""
-    event, machine = run.event, run.machine
-    for invokeid, key in run.invoked.items():
+    event, machine, family = run.event, run.machine, run.relate()
+    for invokeid, key in family.invoked.items():
         child = machine.children[key]
         if event.invokeid == invokeid:
             run.run(child.finalize)
             if event.name == f"done.invoke.{invokeid}":
-                run.invoked = {other: its for other, its in run.invoked.items() if other != invokeid}
+                family.invoked = {other: its for other, its in family.invoked.items() if other != invokeid}
                 continue
         if child.autoforward and event.name not in machine.delay_events:
-            _request(run, ForwardEvent(invokeid, event))
+            family.requests.append(ForwardEvent(invokeid, event))
 
 
 def begin(run: Macrostep) -> None:
     """Start the children of the states that were entered and are still active, in document order."""
-    states, run.to_invoke = run.to_invoke, 0
+    family = run.relate()
+    states, family.to_invoke = family.to_invoke, 0
     for child in run.machine.children.values():
         if child.state.bit & states:
             run.run((_starting(child),))
@@ -62,9 +79,9 @@ def begin(run: Macrostep) -> None:
 
 def _starting(child: Child) -> Operation:
     def start(run: Macrostep) -> None:
-        request = child.request(run)
-        run.invoked = {**run.invoked, request.invokeid: child.key}
-        _request(run, request)
+        request, family = child.request(run), run.relate()
+        family.invoked = {**family.invoked, request.invokeid: child.key}
+        family.requests.append(request)
 
     return start
 
@@ -73,7 +90,7 @@ def mark(state: ChartState) -> Block:
     """The block of a state's entry that has its children started."""
 
     def to_invoke(run: Macrostep) -> None:
-        run.to_invoke |= state.bit
+        run.relate().to_invoke |= state.bit
 
     return (to_invoke,)
 
@@ -83,18 +100,11 @@ def end(state: ChartState) -> Block:
     prefix = f"{state.id}#"
 
     def cancel(run: Macrostep) -> None:
-        run.to_invoke &= ~state.bit
-        if not run.invoked:
-            return
-        gone = [invokeid for invokeid, key in run.invoked.items() if key.startswith(prefix)]
+        family = run.relate()
+        family.to_invoke &= ~state.bit
+        gone = [invokeid for invokeid, key in family.invoked.items() if key.startswith(prefix)]
         if gone:
-            run.invoked = {other: key for other, key in run.invoked.items() if other not in gone}
-        for invokeid in gone:
-            _request(run, CancelChild(invokeid))
+            family.invoked = {other: key for other, key in family.invoked.items() if other not in gone}
+            family.requests += [CancelChild(invokeid) for invokeid in gone]
 
     return (cancel,)
-
-
-def _request(run: Macrostep, request: StartChild | CancelChild | ForwardEvent) -> None:
-    run.children = run.children or []
-    run.children.append(request)

@@ -205,8 +205,9 @@ class _Compiler:
         values = [(compile_first_value(self.actions, declaration, name),) for declaration in node.context]
 
         def bind(run: Macrostep) -> None:
-            if not run.ever & state.bit:
-                run.ever |= state.bit
+            family = run.relate()
+            if not family.entered & state.bit:
+                family.entered |= state.bit
                 for block in values:
                     run.run(block)
 

@@ -128,7 +128,7 @@ def _receiver(run: Macrostep, target: str, kind: str, what: str, *, delayed: boo
     if target.startswith(_SESSION):
         return _other(run, target, session)
     # By the time that a delayed event is due the child may be there, if the chart has any.
-    if target.removeprefix("#_") in run.invoked or (delayed and run.machine.children):
+    if target.removeprefix("#_") in run.relate().invoked or (delayed and run.machine.children):
         return target
     return None
 

@@ -19,16 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from statewright.statecharts import children
 from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, keep
+from statewright.statecharts.children import Family
 from statewright.statecharts.context import Context
 from statewright.statecharts.definition import Json
 from statewright.statecharts.expressions import ExpressionError
 from statewright.statecharts.facts import (
-    CancelChild,
     Effect,
     Event,
-    ForwardEvent,
     Snapshot,
-    StartChild,
     Step,
     Taken,
     TimerCancelled,
@@ -121,19 +119,18 @@ class Macrostep:
     """The working values of one macrostep. Compiled actions read and extend them."""
 
     __slots__ = (
+        "before",
         "changes",
-        "children",
         "configuration",
         "context",
         "effects",
         "entered",
         "event",
-        "ever",
         "exited",
+        "family",
         "final",
         "history",
         "internal",
-        "invoked",
         "logs",
         "machine",
         "output",
@@ -142,7 +139,6 @@ class Macrostep:
         "serial",
         "taken",
         "timers",
-        "to_invoke",
         "trigger",
         "verdicts",
     )
@@ -153,10 +149,8 @@ class Macrostep:
         self.context = snapshot.context
         self.history = snapshot.history
         self.serial = snapshot.serial
-        self.ever = snapshot.entered
-        self.invoked = snapshot.invoked
-        self.to_invoke = 0
-        self.children: list[StartChild | CancelChild | ForwardEvent] | None = None
+        self.before = snapshot
+        self.family: Family | None = None
         self.event = event
         self.trigger = event.name
         self.internal: deque[Event] | None = None
@@ -312,7 +306,7 @@ class Macrostep:
             if not enabled:
                 if self.internal:
                     enabled = self._next_internal(self.internal.popleft())
-                elif self.to_invoke:
+                elif self.family is not None and self.family.to_invoke:
                     children.begin(self)
                 else:
                     return
@@ -377,7 +371,14 @@ class Macrostep:
     def has_changed(self) -> bool:
         """Whether anything is to be said although no transition is enabled: a guard failed in a dynamic chart, a
         `finalize` has run, the event is passed on to a child."""
-        return bool(self.internal or self.changes or self.children or self.effects or self.timers or self.logs)
+        requests = self.family is not None and self.family.requests
+        return bool(self.internal or self.changes or requests or self.effects or self.timers or self.logs)
+
+    def relate(self) -> Family:
+        """What this macrostep has to do with children and late data; made when it is first asked for."""
+        if self.family is None:
+            self.family = Family(self.before)
+        return self.family
 
     def enqueue(self, event: Event) -> None:
         if self.internal is None:
@@ -395,8 +396,12 @@ class Macrostep:
             self.timers.append(TimerCancelled(timer_id))
 
     def result(self) -> Step:
+        # Few charts have children or late data: the others carry on what there was.
+        family: Family | Snapshot = self.family or self.before
         return Step(
-            snapshot=Snapshot(self.configuration, self.context, self.history, self.serial, self.ever, self.invoked),
+            snapshot=Snapshot(
+                self.configuration, self.context, self.history, self.serial, family.entered, family.invoked
+            ),
             taken=self.taken,
             exited=self.exited,
             entered=self.entered,
@@ -404,7 +409,7 @@ class Macrostep:
             context=self.changes or {},
             history=self.records or {},
             timers=tuple(self.timers),
-            children=tuple(self.children) if self.children else (),
+            children=tuple(self.family.requests) if self.family is not None else (),
             effects=tuple(self.effects),
             raised=tuple(self.raised) if self.raised else (),
             logs=tuple(self.logs) if self.logs else (),

@@ -77,12 +77,31 @@ class Connection:
                     await self.flushed()
         await end(self._poster)
         if not self.nc.is_closed:
-            with suppress(Exception):
-                await self.nc.close()
+            await self._close_driver()
 
     async def open(self, timeout_s: float) -> None:
         """Raises `UnavailableError`. Used by `connect`."""
-        connecting = self.nc.connect(
+        connecting = asyncio.create_task(self._connect(timeout_s), name="nats connect")
+        try:
+            # No `asyncio.timeout`: it cancels once, the driver may swallow that (see `tasks`), and tries for ever.
+            done, _ = await asyncio.wait((connecting,), timeout=timeout_s)
+            if not done:
+                raise TimeoutError
+            connecting.result()
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            await self._abandon(connecting)
+            raise UnavailableError(
+                f"no nats-server answers at {self.endpoint.url} within {timeout_s:g} s: {self._last or _said(error)}"
+            ) from None
+        except BaseException:
+            await self._abandon(connecting)
+            raise
+        self._was_online = True
+        self.online.set()
+        self._poster = asyncio.create_task(self._post_all(), name="nats outbox")
+
+    async def _connect(self, timeout_s: float) -> None:
+        await self.nc.connect(
             self.endpoint.url,
             name=self.name,
             user=self.endpoint.user or None,
@@ -97,25 +116,16 @@ class Connection:
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
         )
-        try:
-            async with asyncio.timeout(timeout_s):
-                await connecting
-        except (TimeoutError, OSError, nats.errors.Error) as error:
-            await self._abandon()
-            raise UnavailableError(
-                f"no nats-server answers at {self.endpoint.url} within {timeout_s:g} s: {self._last or _said(error)}"
-            ) from None
-        except BaseException:
-            await self._abandon()
-            raise
-        self._was_online = True
-        self.online.set()
-        self._poster = asyncio.create_task(self._post_all(), name="nats outbox")
 
-    async def _abandon(self) -> None:
+    async def _abandon(self, connecting: asyncio.Task[None]) -> None:
         self.closing = True
-        with suppress(Exception):
-            await self.nc.close()
+        await end(connecting)
+        await self._close_driver()
+
+    async def _close_driver(self) -> None:
+        closing = asyncio.create_task(self.nc.close(), name="nats close")
+        await asyncio.wait((closing,), timeout=CLOSE_TIMEOUT_S)
+        await end(closing)
 
     async def _post_all(self) -> None:
         """Empty the outbox for ever."""
@@ -135,7 +145,9 @@ class Connection:
             await self._filled.wait()
 
     async def _complained(self, error: Exception) -> None:
-        self._last = said = _said(error)
+        said = _said(error)
+        if not self._last or not isinstance(error, OSError):
+            self._last = said  # "Authorization Violation" says more than the connection's reset that may come with it.
         news = said not in self._complaints and self._was_online and not self.closing
         self._complaints.add(said)
         _LOG.log(logging.WARNING if news else logging.DEBUG, "%s: %s", self.endpoint.url, said)

@@ -121,10 +121,14 @@ class ContentReader:
             return None
         try:
             with path.open("rb") as file:
-                return path, file.read(DOCUMENT_BYTES_MAX + 1)
+                data = file.read(DOCUMENT_BYTES_MAX + 1)
         except OSError as error:
             self.fault(element, f"the file {src!r} cannot be read: {error.strerror}")
             return None
+        if len(data) > DOCUMENT_BYTES_MAX:
+            self.fault(element, f"expected a file of at most {DOCUMENT_BYTES_MAX} bytes, {src!r} has more")
+            return None
+        return path, data
 
     def script(self, element: Element) -> d.Script:
         src = element.get("src")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from statewright.statecharts.context import require_json
 from statewright.statecharts.definition import Json
 from statewright.statecharts.scxml.elements import Element, serialize, words
 
@@ -60,7 +61,7 @@ def inline(element: Element) -> Json:
 def parse_inline(text: str) -> Json:
     """JSON as its value, anything else as words."""
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return require_json(json.loads(text, parse_constant=_no_constant))
     except (ValueError, RecursionError):
         return words(text)
 

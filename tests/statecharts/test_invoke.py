@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from statewright.statecharts import Chart, ChartError
+from statewright.statecharts import Chart, ChartError, load_chart
 from statewright.statecharts.simulate import Simulation
 from tests.statecharts.behaviour import read
 from tests.statecharts.scxml_runs import Run, scxml
@@ -139,6 +139,25 @@ def test_files_are_read_with_the_chart_and_expressions_later(tmp_path: Path) -> 
     (tmp_path / "child.scxml").unlink()
     assert Run(static).leaves == ("t",)
     assert Run(later).leaves == ("u",)
+
+
+def test_a_computed_src_leads_to_no_python(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("raise AssertionError('was run')")
+    for src in ("code.py:chart", "code.py"):
+        body = f"""<state id="s"><invoke id="w" srcexpr="'{src}'"/><transition event="error.invoke.w" target="t">
+          <assign location="why" expr="_event.data.reason"/></transition></state><state id="t"/>
+          <datamodel><data id="why"/></datamodel>"""
+        run = Run(scxml(body, folder=tmp_path))
+        assert run.leaves == ("t",)
+        assert "expected a file in the chart's folder, one of .yaml" in run.data["why"]
+
+
+def test_a_yaml_chart_beside_a_yaml_chart(tmp_path: Path) -> None:
+    (tmp_path / "child.yaml").write_text("name: child\nstates: {end: {type: final, output: 42}}\n")
+    (tmp_path / "parent.yaml").write_text(
+        "name: parent\nstates:\n  a: {invoke: {id: c, src: child.yaml}, on: {done.invoke.c: b}}\n  b: {}\n"
+    )
+    assert Run(load_chart(tmp_path / "parent.yaml")).leaves == ("b",)
 
 
 def test_a_fault_of_a_child_is_a_fault_of_the_chart() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from statewright.statecharts import Chart, ChartError
+import pytest
+from hypothesis import given
+
+from statewright.statecharts import Chart, ChartError, Event, Step
 from statewright.statecharts.scxml import write_scxml
 from tests.statecharts.behaviour import read
+from tests.statecharts.random_charts import charts, events
 from tests.statecharts.scxml_runs import Run, scxml
+from tests.statecharts.test_appendix_d import quickly
 
 
 def again(chart: Chart) -> Chart:
@@ -91,3 +96,26 @@ def test_what_scxml_cannot_say_is_named(chart: str, named: str) -> None:
 
     with pytest.raises(ChartError, match=f"SCXML has no place for .*{named}"):
         write_scxml(read(chart, f=f).definition)
+
+
+@quickly(60)
+@given(charts(), events)
+def test_any_chart_does_the_same_as_scxml(tree: dict[str, Any], names: list[str]) -> None:
+    chart = Chart.from_tree(tree)
+    written = again(chart)
+
+    def said(of: Chart, step: Step) -> tuple[object, ...]:
+        active = of.machine.names(step.snapshot.configuration)
+        # A transition of the chart itself has been written to its states, so only its source differs.
+        taken = [(item.event, item.targets) for item in step.taken]
+        return active, taken, step.exited, step.entered, step.raised, step.status, bool(step.reason)
+
+    one, other = chart.machine.start({}), written.machine.start({})
+    for name in [*names, ""]:
+        assert said(chart, one) == said(written, other)
+        if not name or one.reason or one.status == "completed":
+            return
+        one, other = chart.machine.step(one.snapshot, Event(name)), written.machine.step(other.snapshot, Event(name))
+        if one.reason:
+            assert other.reason
+            return

@@ -21,6 +21,7 @@ from statewright.engine.errors import InvalidError, UnavailableError
 from tests.adapters.nats.support import (
     LIGHT,
     ORDER,
+    WAIT_S,
     eventually,
     free_port,
     raw,
@@ -117,6 +118,16 @@ async def test_a_wrong_password_and_a_wrong_url(tmp_path: Path) -> None:
     with pytest.raises(InvalidError, match="expected a NATS URL"):
         async with Engine.open(store_in(tmp_path), nats="http://localhost"):
             pass
+
+
+async def test_giving_up_never_hangs(tmp_path: Path) -> None:
+    """The driver may swallow a cancellation that comes at a bad moment, so these give up at all kinds of moments."""
+    async with running_server(tmp_path) as server:
+        url = server.endpoint.url.replace("//", "//ann:wrong@")
+        attempts = (Client.connect(url, connect_timeout_s=0.02 + 0.0005 * number) for number in range(400))
+        async with asyncio.timeout(WAIT_S):
+            ends = await asyncio.gather(*attempts, return_exceptions=True)
+    assert {type(end) for end in ends} == {UnavailableError}
 
 
 async def test_a_server_without_an_engine(tmp_path: Path) -> None:
