@@ -22,6 +22,16 @@ REASON_CHARS_MAX = 4_096
 TIMER_SOURCE = "statewright/timer"
 EFFECT_SOURCE = "statewright/effect"
 _RESERVED = frozenset({TIMER_SOURCE, EFFECT_SOURCE})
+_RESERVED_NAMES = (
+    "done.effect.",
+    "error.effect.",
+    "done.invoke.",
+    "error.invoke.",
+    "done.state.",
+    "error.execution",
+    "error.communication",
+)
+"""What only the machine and the engine raise: sent from outside, it would be a forged result."""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.decode
@@ -131,6 +141,8 @@ def check_event(event: ExternalEvent) -> None:
         raise InvalidError(f"expected an event name of 1 to {TEXT_CHARS_MAX} characters, got none")
     if not event_id:
         raise InvalidError(f"expected an event id of 1 to {TEXT_CHARS_MAX} characters, got none")
+    if name.startswith(_RESERVED_NAMES):
+        raise InvalidError(f"expected an event that can be sent, got '{name}', which only the engine itself brings")
     if source in _RESERVED:
         raise InvalidError(f"expected another source than '{source}', under which the engine records its own events")
     if type(event.time) is not int:

@@ -175,6 +175,7 @@ async def test_after_the_end_events_are_refused_and_that_is_recorded(world: Worl
         ({"event_id": ""}, InvalidError, "expected an event id of 1 to 256 characters, got none"),
         ({"event_id": "x" * 1000}, InvalidError, "expected the event's id of at most 256 characters, got 1,000"),
         ({"source": "\udfff"}, InvalidError, "expected the event's source to be Unicode, got a lone surrogate at 0"),
+        ({"name": "done.effect.notify"}, InvalidError, "got 'done.effect.notify', which only the engine itself brings"),
         ({"event_id": "e\0"}, InvalidError, "expected the event's id without NUL characters, got one at 1"),
         ({"actor": None}, InvalidError, "expected the event's actor to be a text, got NoneType"),
         ({"time": "now"}, InvalidError, "expected the event's time in whole nanoseconds, got 'now'"),

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,6 +31,9 @@ from tests.adapters.nats.support import (
 )
 
 pytestmark = pytest.mark.integration
+
+HANG_S = 15
+"""What takes longer hangs."""
 
 
 async def test_the_doors_come_back_with_the_server(tmp_path: Path) -> None:
@@ -88,11 +90,12 @@ async def test_the_streams_are_made_again(tmp_path: Path) -> None:
 
 async def test_nobody_answers(tmp_path: Path) -> None:
     port = free_port()
-    began = time.perf_counter()
     with pytest.raises(UnavailableError, match=f"no nats-server answers at nats://127.0.0.1:{port} within 2 s"):
-        async with Engine.open(store_in(tmp_path), charts=[LIGHT], nats=f"nats://u:s3cret@127.0.0.1:{port}"):
+        async with (
+            asyncio.timeout(HANG_S),
+            Engine.open(store_in(tmp_path), charts=[LIGHT], nats=f"nats://u:s3cret@127.0.0.1:{port}"),
+        ):
             pass
-    assert time.perf_counter() - began < 4
     with pytest.raises(UnavailableError, match="no nats-server answers"):
         await Client.connect(f"127.0.0.1:{port}", connect_timeout_s=0.2)
     async with Engine.open(store_in(tmp_path), charts=[LIGHT]) as engine:  # The store was given up.
@@ -147,15 +150,16 @@ async def test_a_server_that_goes_while_somebody_waits(tmp_path: Path) -> None:
         await client.close()
 
 
-async def test_closing_while_the_server_is_away_is_quick(tmp_path: Path) -> None:
-    async with running_server(tmp_path) as server:
-        async with serving(tmp_path, url_of(server.endpoint)) as (engine, client):
-            await client.start("light", {"limit": 3}, id="l-1")
-            await server.stop()
-            await eventually(lambda: not client.connection.online.is_set(), "the loss of the connection")
-            assert (await engine.send("l-1", "toggle")).kind == "recorded", "the engine needs no server"
-            began = time.perf_counter()
-        assert time.perf_counter() - began < 3
+async def test_closing_does_not_wait_for_a_server_that_is_away(tmp_path: Path) -> None:
+    async with (
+        running_server(tmp_path) as server,
+        asyncio.timeout(HANG_S),
+        serving(tmp_path, url_of(server.endpoint)) as (engine, client),
+    ):
+        await client.start("light", {"limit": 3}, id="l-1")
+        await server.stop()
+        await eventually(lambda: not client.connection.online.is_set(), "the loss of the connection")
+        assert (await engine.send("l-1", "toggle")).kind == "recorded", "the engine needs no server"
 
 
 @asynccontextmanager
