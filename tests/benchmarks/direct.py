@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 from statewright.engine import Engine, Outcome
-from tests.benchmarks.workload import Run, approval, drive, start_many
+from tests.benchmarks.workload import APPROVAL_TURN, SWITCH_TURN, Run, approval, drive, start_many, switch
 
 
-async def direct(folder: Path, senders: int, seconds: float) -> Run:
-    """A fresh store, `senders` instances with one sender each. The store is left for `verify_store`."""
-    async with Engine.open(url(folder, senders), charts=[approval()], run_due=False) as engine:
-        ids = await start_many(engine, senders)
+async def direct(folder: Path, senders: int, seconds: float, *, plain: bool = False) -> Run:
+    """A fresh store, `senders` instances with one sender each, of the approval or (`plain`) of the switch. The store is
+    left for `verify_store`."""
+    chart = switch() if plain else approval()
+    turn = SWITCH_TURN if plain else APPROVAL_TURN
+    async with Engine.open(url(folder, chart.name, senders), charts=[chart], run_due=False) as engine:
+        if plain:
+            ids = [f"s-{number}" for number in range(senders)]
+            await asyncio.gather(*(engine.start(chart.name, id=one) for one in ids))
+        else:
+            ids = await start_many(engine, senders)
 
         async def send(instance_id: str, name: str, data: Any, event_id: str) -> Outcome:
             return await engine.send(instance_id, name, data, event_id=event_id)
 
-        await drive(send, ids, min(0.5, seconds / 4))  # Warm: caches filled, files grown.
-        return await drive(send, ids, seconds)
+        await drive(send, ids, min(0.5, seconds / 4), turn)  # Warm: caches filled, files grown.
+        return await drive(send, ids, seconds, turn)
 
 
-def url(folder: Path, senders: int) -> str:
-    return f"sqlite:///{folder}/direct-{senders}.db"
+def url(folder: Path, chart: str, senders: int) -> str:
+    return f"sqlite:///{folder}/{chart}-{senders}.db"

@@ -62,17 +62,21 @@ def measure_direct(folder: Path, seconds: float) -> None:
         print(f"{batch:>8} {raw[batch].rate:>20,.0f} {ours[batch].rate:>26,.0f}")
     print(f"raw single insert: p50 {raw[1].percentile_ms(50):.2f} ms, p99 {raw[1].percentile_ms(99):.2f} ms")
 
-    print("\nEngine.send on the document approval (guards in CEL, timers, effects recorded)")
-    print(f"{'senders':>8} {'events/s':>12} {'p50 ms':>9} {'p99 ms':>9}")
+    print("\nEngine.send: events/s, with p50 and p99 of the acknowledgement in ms")
+    print(f"{'senders':>8} {'document approval (CEL, timers, effects)':>42} {'two states, a Python guard':>32}")
     runs: dict[int, Run] = {}
+    plain: dict[int, Run] = {}
     for senders in SENDERS:
-        run = runs[senders] = asyncio.run(direct(folder, senders, seconds))
-        print(f"{senders:>8} {run.rate:>12,.0f} {run.percentile_ms(50):>9.2f} {run.percentile_ms(99):>9.2f}")
-        check(url(folder, senders))
+        runs[senders] = asyncio.run(direct(folder, senders, seconds))
+        plain[senders] = asyncio.run(direct(folder, senders, seconds, plain=True))
+        print(f"{senders:>8} {shown(runs[senders]):>42} {shown(plain[senders]):>32}")
+        check(url(folder, "document_approval", senders))
+        check(url(folder, "switch", senders))
     bar = min(12_000.0, 0.12 * raw[100].rate)
-    of_table, of_ours = runs[100].rate / raw[100].rate, runs[100].rate / ours[100].rate
-    print(f"100 senders: {runs[100].rate:,.0f} events/s, bar {bar:,.0f}; {of_table:.1%} of one table, ", end="")
-    print(f"{of_ours:.1%} of our statements")
+    for what, run in (("document approval", runs[100]), ("two states", plain[100])):
+        of_table, of_ours = run.rate / raw[100].rate, run.rate / ours[100].rate
+        print(f"100 senders, {what}: {run.rate:,.0f} events/s, bar {bar:,.0f}; {of_table:.1%} of one table, ", end="")
+        print(f"{of_ours:.1%} of our statements")
     ratio = runs[1].percentile_ms(50) / raw[1].percentile_ms(50)
     print(f"1 sender: p50 is {ratio:.1f} times the raw insert's, bar 4")
 
@@ -93,6 +97,10 @@ def measure_loading(folder: Path, many: int) -> None:
     few_us, many_us = asyncio.run(loading(folder, 1_000, many, rounds=5))
     print(f"\nloading one instance: {statistics.median(few_us):.0f} us among 1,000, ", end="")
     print(f"{statistics.median(many_us):.0f} us among {many:,}; ratio {median_ratio(few_us, many_us):.2f}, bar 0.85")
+
+
+def shown(run: Run) -> str:
+    return f"{run.rate:,.0f} ({run.percentile_ms(50):.2f}, {run.percentile_ms(99):.2f})"
 
 
 def check(store: str) -> None:

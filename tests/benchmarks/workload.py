@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from statewright.engine import Engine, Outcome
-from statewright.statecharts import Chart, load_chart
+from statewright.statecharts import Chart, Event, chart, load_chart, state, to
 
 CHART = Path(__file__).parents[2] / "examples" / "document_approval" / "chart.yaml"
 Send = Callable[[str, str, Any, str], Awaitable[Outcome]]
@@ -52,6 +52,17 @@ def approval() -> Chart:
     return load_chart(CHART)
 
 
+def switch() -> Chart:
+    """Two states and a Python guard: what the engine costs when the chart costs next to nothing."""
+
+    def positive(context: Mapping[str, Any], event: Event) -> bool:
+        return bool(context["n"] > 0)
+
+    turned = {"off": "on", "on": "off"}
+    states = [state(one, on={"turn": to(other, guard=positive)}) for one, other in turned.items()]
+    return chart("switch", context={"n": {"type": "int", "default": 1}}, states=states)
+
+
 async def start_many(engine: Engine, count: int, prefix: str = "d") -> list[str]:
     """`count` instances, under review, ready for the loop."""
     ids = [f"{prefix}-{number}" for number in range(count)]
@@ -69,7 +80,13 @@ async def _bring_to_review(engine: Engine, instance_id: str) -> None:
         raise AssertionError(f"expected {instance_id} under review, got {outcome}")
 
 
-async def drive(send: Send, ids: Sequence[str], seconds: float) -> Run:
+Turn = Sequence[tuple[str, Any]]
+"""The events of one loop, in order: (name, data)."""
+APPROVAL_TURN: Turn = (("request_changes", {"by": "bob"}), ("resubmit", {"by": "ann"}))
+SWITCH_TURN: Turn = (("turn", {"by": "ann"}),)
+
+
+async def drive(send: Send, ids: Sequence[str], seconds: float, events: Turn = APPROVAL_TURN) -> Run:
     """One sender an instance, each sending its next event when the last is acknowledged, for `seconds`."""
     latencies: list[float] = []
     deadline = time.perf_counter() + seconds
@@ -78,7 +95,7 @@ async def drive(send: Send, ids: Sequence[str], seconds: float) -> Run:
         turn = 0
         while time.perf_counter() < deadline:
             turn += 1
-            for name, data in (("request_changes", {"by": "bob"}), ("resubmit", {"by": "ann"})):
+            for name, data in events:
                 sent = time.perf_counter()
                 outcome = await send(instance_id, name, data, f"{turn}-{name}-{sent:.9f}")
                 latencies.append(time.perf_counter() - sent)
