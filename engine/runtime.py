@@ -13,7 +13,6 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 from eventsourcing.persistence import (
@@ -34,6 +33,7 @@ from statewright.engine.recorder import Changes
 from statewright.engine.requests import Outcome, Request, Started, StartRequest, as_json, identity_of
 from statewright.engine.residents import Resident, Residents, load_resident
 from statewright.engine.unit import Answer, FirstOutcome, FirstStart, Unit
+from statewright.engine.worker import Worker
 from statewright.statecharts.errors import StatewrightError
 
 BATCH_MAX = 1_024
@@ -92,8 +92,8 @@ class Runtime:
         self._looking_up: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="statewright-writer")
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="statewright-reader")
+        self._writer = Worker("statewright-writer")
+        self._reader = Worker("statewright-reader")
         self.residents = Residents()
         self._partitions = log.instances.partitions
         self._task = self._loop.create_task(self._run(), name="statewright-runtime")
@@ -112,19 +112,21 @@ class Runtime:
 
     async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(*args)` on the one thread that writes, between commits."""
-        return await self._loop.run_in_executor(self._writer, function, *args)
+        result: T = await self._writer.call(function, *args)
+        return result
 
     async def on_reader(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(*args)` on the thread that reads."""
-        return await self._loop.run_in_executor(self._reader, function, *args)
+        result: T = await self._reader.call(function, *args)
+        return result
 
     async def close(self) -> None:
         """Answer what is queued, then stop."""
         self._closing = True
         self._arrived.set()
         await self._task
-        self._writer.shutdown()
-        self._reader.shutdown()
+        self._writer.close()
+        self._reader.close()
 
     async def _run(self) -> None:
         while True:
@@ -288,7 +290,7 @@ class Runtime:
             resident.advance(instance, draft.snapshot, draft.fresh)
         self._on_commit(unit.changes)
         if snapshots:
-            self._writer.submit(self._take_snapshots, snapshots)
+            self._writer.call(self._take_snapshots, snapshots)
 
     def _take_snapshots(self, instances: Sequence[Instance]) -> None:
         try:

@@ -50,7 +50,7 @@ async def request_door(folder: Path, senders: int, seconds: float) -> Run:
     """`senders` concurrent senders over one connection."""
     store = folder / f"requests-{senders}.db"
     ids = await prepared(store, senders)
-    server = await EmbeddedServer.start(folder / "nats")
+    server = await EmbeddedServer.start(folder / f"nats-{senders}")
     try:
         async with serving(store, credentials(server)), await Client.connect(server.endpoint, timeout_s=30) as client:
 
