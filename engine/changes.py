@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from statewright.engine.events import Fact, InstanceCancelled, InstanceStarted, TransitionTaken
+from statewright.engine.events import Fact, InstanceCancelled, RequestedEffect
 from statewright.engine.instance import Instance
 from statewright.engine.partitions import partition_of
 from statewright.engine.recorder import Changes, EffectRow, InstanceRow, TimerRow
+from statewright.engine.relatives import LASTING
 
 _encode = msgspec.json.Encoder().encode
 
@@ -27,20 +28,30 @@ def instance_row(instance: Instance) -> InstanceRow:
         instance.ended_at,
         instance.digest,
         instance.error,
+        instance.parent.instance_id if instance.parent is not None else None,
     )
 
 
 def add_fact(changes: Changes, fact: Fact, partitions: int) -> None:
     """Add what one fact asks to be performed, or that nothing more is."""
-    if isinstance(fact, TransitionTaken | InstanceStarted):
-        if fact.effects:
-            changes.effects_requested.extend(effect_rows(fact, partitions))
-    elif isinstance(fact, InstanceCancelled):
-        changes.instances_closed.append(fact.instance_id)
+    if isinstance(fact, InstanceCancelled):
+        _close(changes, fact.instance_id)
+    if getattr(fact, "effects", ()):
+        changes.effects_requested.extend(effect_rows(fact, partitions))
 
 
-def effect_rows(fact: TransitionTaken | InstanceStarted, partitions: int) -> list[EffectRow]:
+def _close(changes: Changes, instance_id: str) -> None:
+    """What was asked for before is not to be performed any more; some of it may be in the same transaction."""
+    changes.instances_closed.append(instance_id)
+    changes.effects_requested = [
+        row._replace(state="cancelled") if row.instance_id == instance_id and row.kind not in LASTING else row
+        for row in changes.effects_requested
+    ]
+
+
+def effect_rows(fact: Fact, partitions: int) -> list[EffectRow]:
     """The rows of the effects that `fact` requests, due at once."""
+    effects: tuple[RequestedEffect, ...] = getattr(fact, "effects", ())
     partition = partition_of(fact.instance_id, partitions)
     return [
         EffectRow(
@@ -56,7 +67,7 @@ def effect_rows(fact: TransitionTaken | InstanceStarted, partitions: int) -> lis
             _encode(effect.data).decode(),
             "",
         )
-        for effect in fact.effects
+        for effect in effects
     ]
 
 

@@ -15,19 +15,21 @@ from statewright.engine.events import (
     EventDeferred,
     EventDiscarded,
     EventRefused,
+    EventSent,
     Fact,
     InstanceCancelled,
     InstanceFailed,
     InstancePaused,
     InstanceResumed,
     InstanceStarted,
+    ParentLink,
     PendingTimer,
-    RequestedEffect,
     TransitionTaken,
     Trigger,
 )
 from statewright.engine.instance import Instance
-from statewright.statecharts.facts import Effect, Step, TimerCancelled, TimerSet
+from statewright.engine.relatives import asked_while_stopping, at_the_end, effects_of, sent_on, with_relatives
+from statewright.statecharts.facts import Step, TimerCancelled, TimerSet
 
 _NO_TIMERS: tuple[tuple[PendingTimer, ...], tuple[str, ...]] = ((), ())
 
@@ -41,11 +43,14 @@ def decide_start(
     *,
     now: int,
     actor: str = "",
+    parent: ParentLink | None = None,
+    bound: tuple[str, ...] = (),
 ) -> InstanceStarted:
-    """The first fact. `definition` is (name, version, digest), `given` the caller's context, `step` the entry."""
+    """The first fact. `definition` is (name, version, digest), `given` the caller's context, `step` the entry, `bound`
+    the states whose late data was bound in it."""
     name, version, digest = definition
     timers_set, timers_cancelled = _timers(step, now, {})
-    return InstanceStarted(
+    fact = InstanceStarted(
         instance_id=instance_id,
         sequence=1,
         time=now,
@@ -63,25 +68,36 @@ def decide_start(
         history=step.history,
         timers_set=timers_set,
         timers_cancelled=timers_cancelled,
-        effects=_effects(instance_id, 1, step.effects),
+        effects=effects_of(instance_id, 1, step),
         raised=step.raised,
         logs=step.logs,
         serial=step.snapshot.serial,
+        parent=parent,
         status=step.status,
         output=step.output,
         error=step.error,
     )
+    if step.requests or parent is not None or bound:
+        return with_relatives(fact, step, parent, {}, bound)
+    return fact
 
 
 def decide(
-    instance: Instance, step: Step, configuration: tuple[str, ...], trigger: Trigger, *, now: int
+    instance: Instance,
+    step: Step,
+    configuration: tuple[str, ...],
+    trigger: Trigger,
+    *,
+    now: int,
+    bound: tuple[str, ...] = (),
 ) -> TransitionTaken | EventRefused | EventDiscarded:
-    """One macrostep is one fact. `configuration` names the active states of `step.snapshot`."""
+    """One macrostep is one fact. `configuration` names the active states of `step.snapshot`, `bound` those whose late
+    data was bound in it."""
     sequence = instance.sequence + 1
     if step.reason:
         return _unchanged(instance, trigger, step, sequence, now)
     timers_set, timers_cancelled = _timers(step, now, instance.timers) if step.timers else _NO_TIMERS
-    return TransitionTaken(
+    fact = TransitionTaken(
         instance_id=instance.id,
         sequence=sequence,
         time=now,
@@ -95,7 +111,7 @@ def decide(
         history=step.history,
         timers_set=timers_set,
         timers_cancelled=timers_cancelled,
-        effects=_effects(instance.id, sequence, step.effects) if step.effects else (),
+        effects=effects_of(instance.id, sequence, step) if step.effects else (),
         raised=step.raised,
         logs=step.logs,
         serial=step.snapshot.serial,
@@ -103,6 +119,9 @@ def decide(
         output=step.output,
         error=step.error,
     )
+    if step.requests or instance.children or instance.parent is not None or bound:
+        return with_relatives(fact, step, instance.parent, instance.children, bound)
+    return fact
 
 
 def decide_without_step(instance: Instance, trigger: Trigger, *, now: int) -> Fact | None:
@@ -115,6 +134,19 @@ def decide_without_step(instance: Instance, trigger: Trigger, *, now: int) -> Fa
     reason = f"instance '{instance.id}' is {instance.status}"
     fact = EventRefused if trigger.kind == "event" else EventDiscarded
     return fact(instance_id=instance.id, sequence=sequence, time=now, trigger=trigger, reason=reason)
+
+
+def decide_sent(instance: Instance, trigger: Trigger, *, now: int) -> EventSent:
+    """A delayed event is due that goes to another instance."""
+    effects = sent_on(instance, trigger)
+    sequence = instance.sequence + 1
+    return EventSent(instance_id=instance.id, sequence=sequence, time=now, trigger=trigger, effects=effects)
+
+
+def decide_discarded(instance: Instance, trigger: Trigger, reason: str, *, now: int) -> EventDiscarded:
+    """Something arrived that the instance no longer waits for."""
+    sequence = instance.sequence + 1
+    return EventDiscarded(instance_id=instance.id, sequence=sequence, time=now, trigger=trigger, reason=reason)
 
 
 def decide_control(instance: Instance, action: str, *, reason: str, actor: str, now: int) -> Fact | str:
@@ -132,14 +164,37 @@ def decide_control(instance: Instance, action: str, *, reason: str, actor: str, 
             return f"instance '{instance.id}' is not paused, it is {status}"
         return InstanceResumed(instance_id=instance.id, sequence=sequence, time=now, reason=reason, actor=actor)
     if action == "cancel":
-        return InstanceCancelled(instance_id=instance.id, sequence=sequence, time=now, reason=reason, actor=actor)
+        told = f"instance '{instance.id}' was cancelled" + (f": {reason}" if reason else "")
+        return InstanceCancelled(
+            instance_id=instance.id,
+            sequence=sequence,
+            time=now,
+            reason=reason,
+            actor=actor,
+            effects=at_the_end(instance, told),
+        )
     return f"expected action 'pause', 'resume' or 'cancel', got {action!r}"
 
 
 def decide_failure(instance: Instance, trigger: Trigger, error: str, *, now: int) -> InstanceFailed:
     """An error that nothing in the chart handles ends the instance."""
+    effects = at_the_end(instance, error)
+    sequence = instance.sequence + 1
     return InstanceFailed(
-        instance_id=instance.id, sequence=instance.sequence + 1, time=now, error=error, trigger=trigger
+        instance_id=instance.id, sequence=sequence, time=now, error=error, trigger=trigger, effects=effects
+    )
+
+
+def decide_stopped(instance: Instance, step: Step, *, now: int) -> InstanceCancelled:
+    """The parent has left the state that invoked `instance`; `step` is what its exit actions did."""
+    return InstanceCancelled(
+        instance_id=instance.id,
+        sequence=instance.sequence + 1,
+        time=now,
+        reason="its parent no longer needs it",
+        context=step.context,
+        effects=asked_while_stopping(instance, step),
+        logs=step.logs,
     )
 
 
@@ -178,11 +233,5 @@ def _timers(
 
 
 def _pending(timer: TimerSet, now: int) -> PendingTimer:
-    return PendingTimer(timer.timer_id, timer.event, now + timer.delay_ns, timer.data, timer.sendid, timer.origintype)
-
-
-def _effects(instance_id: str, sequence: int, effects: tuple[Effect, ...]) -> tuple[RequestedEffect, ...]:
-    return tuple(
-        RequestedEffect(f"{instance_id}-{sequence}-{index}", effect.name, effect.kind, effect.data, effect.state)
-        for index, effect in enumerate(effects)
-    )
+    due_at = now + timer.delay_ns
+    return PendingTimer(timer.timer_id, timer.event, due_at, timer.data, timer.sendid, timer.origintype, timer.target)

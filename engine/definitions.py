@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from pathlib import PurePath
 from typing import Any
 
-from statewright.engine.errors import AlreadyExistsError, InvalidError, NotFoundError, UnavailableError
+from statewright.engine.errors import AlreadyExistsError, NotFoundError, UnavailableError
 from statewright.engine.recorder import DefinitionRow, InstanceRecorder
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.errors import ChartError
+from statewright.statecharts.facts import StartChild
 
 
 class Definitions:
@@ -33,28 +35,42 @@ class Definitions:
     def register(self, charts: Iterable[Chart], *, store: bool) -> None:
         """Take `charts` (the last of a name is its newest). With `store`, write those that are new to the store.
 
-        Raises `AlreadyExistsError` when a stored name and version has another digest, `InvalidError` for a chart that
-        needs what only the simulation does yet.
+        Raises `AlreadyExistsError` when a stored name and version has another digest.
         """
         for chart in charts:
-            if chart.needs:
-                raise InvalidError(
-                    f"expected a chart that the engine can run, but '{chart.name}' {' and '.join(chart.needs)}, "
-                    "which only simulate can do"
-                )
-            stored = self._recorder.select_definition(chart.name, chart.version)
-            if stored is not None and stored.digest != chart.digest:
-                raise AlreadyExistsError(
-                    f"definition '{chart.name}' version '{chart.version}' is stored with digest {stored.digest[:12]}, "
-                    f"the one given has {chart.digest[:12]}; give the changed chart a new version"
-                )
-            if stored is None and store:
-                row = DefinitionRow(chart.name, chart.version, chart.digest, chart.to_json().decode())
-                self._recorder.insert_definition(row)
-            # By chart: two charts may each have a guard of the same name, and they are not the same guard.
-            self._functions.setdefault(chart.name, {}).update(chart.functions)
-            self._by_digest[chart.digest] = chart
+            self.take(chart, store=store)
             self._newest[chart.name] = chart
+
+    def take(self, chart: Chart, *, store: bool = True) -> Chart:
+        """Take a chart, and those that it invokes, without making it the newest of its name. Raises as `register`."""
+        if chart.digest in self._by_digest:
+            return chart
+        stored = self._recorder.select_definition(chart.name, chart.version)
+        if stored is not None and stored.digest != chart.digest:
+            raise AlreadyExistsError(
+                f"definition '{chart.name}' version '{chart.version}' is stored with digest {stored.digest[:12]}, "
+                f"the one given has {chart.digest[:12]}; give the changed chart a new version"
+            )
+        if stored is None and store:
+            row = DefinitionRow(chart.name, chart.version, chart.digest, chart.to_json().decode())
+            self._recorder.insert_definition(row)
+        # By chart: two charts may each have a guard of the same name, and they are not the same guard.
+        self._functions.setdefault(chart.name, {}).update(chart.functions)
+        self._by_digest[chart.digest] = chart
+        for child in chart.children():
+            self.take(child, store=store)
+        return chart
+
+    def child(self, parent: Chart, request: StartChild) -> Chart:
+        """The chart of a child that `parent` invokes. A `src` is the name of a definition, or a file beside the chart:
+        when the parent itself comes from the store, the definition that is called as the file is.
+
+        Raises `ChartError`, `NotFoundError`, `AlreadyExistsError`.
+        """
+        name = PurePath(request.src).stem
+        if request.src and (parent.folder is None or name == request.src):
+            return self.named(name, None)
+        return parent.child(request)
 
     def revive_stored(self) -> None:
         """Make every stored name startable, at its last stored version unless a chart was given for it. One whose

@@ -20,7 +20,9 @@ from eventsourcing.persistence import PersistenceError
 from statewright.engine.alarm import Alarm
 from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
+from statewright.engine.messages import Messages
 from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
+from statewright.engine.relatives import KINDS
 from statewright.engine.requests import EffectResult, as_json
 from statewright.engine.runtime import Runtime
 from statewright.engine.tasks import end
@@ -64,9 +66,10 @@ Handler = Callable[[EffectCall], Awaitable[Json]] | Callable[[EffectCall], Json]
 class Effects:
     """The loop that performs effects, with the registry of who performs which."""
 
-    def __init__(self, recorder: InstanceRecorder, runtime: Runtime, clock: Clock) -> None:
+    def __init__(self, recorder: InstanceRecorder, runtime: Runtime, messages: Messages, clock: Clock) -> None:
         self._recorder = recorder
         self._runtime = runtime
+        self._messages = messages
         self._clock = clock
         self._handlers: dict[str, Handler] = {}
         self._performers: dict[str, Handler] = {}
@@ -92,7 +95,7 @@ class Effects:
     def committed(self, changes: Changes) -> None:
         """Look again if a commit asked for something that can be performed here."""
         for row in changes.effects_requested:
-            if self._performed_by(row) is not None:
+            if row.kind in KINDS or self._performed_by(row) is not None:
                 self.alarm.ring()
                 return
 
@@ -112,30 +115,37 @@ class Effects:
     async def _claim_due(self) -> bool:
         """Start performing due effects; whether it is worth looking again at once."""
         room = CONCURRENCY_MAX - len(self._under_way)
-        if room <= 0 or not (self._handlers or self._performers):
+        if room <= 0:
             return False
         now = self._clock.now()
         rows = await self._runtime.on_writer(self._claim, now, room)
         for row in rows:
             if row.effect_id in self._under_way:
                 continue  # The clock has leapt past its lease while it is still being performed here: it goes on.
-            task = asyncio.create_task(self._perform(row), name=f"effect {row.effect_id}")
+            if row.kind in KINDS:
+                task = self._messages.perform(row)
+            else:
+                task = asyncio.create_task(self._perform(row), name=f"effect {row.effect_id}")
             self._under_way[row.effect_id] = task
             task.add_done_callback(partial(self._ended, row.effect_id))
         return len(rows) == room
 
     def _claim(self, now: int, room: int) -> list[EffectRow]:
-        names, kinds = list(self._handlers), list(self._performers)
+        names, kinds = self._queues()
         at = self._recorder.next_effect_at(names=names, kinds=kinds)
         if at is None or at > now:  # Spares a writing transaction.
             return []
         return list(self._recorder.claim_effects(now, room, names=names, kinds=kinds, lease_ns=LEASE_NS))
 
     async def _next_look(self) -> int | None:
-        if len(self._under_way) >= CONCURRENCY_MAX or not (self._handlers or self._performers):
-            return None  # An effect that ends, or a handler that is registered, rings.
-        names, kinds = list(self._handlers), list(self._performers)
+        if len(self._under_way) >= CONCURRENCY_MAX:
+            return None  # An effect that ends rings.
+        names, kinds = self._queues()
         return await self._runtime.on_reader(lambda: self._recorder.next_effect_at(names=names, kinds=kinds))
+
+    def _queues(self) -> tuple[list[str], list[str]]:
+        """The names and the kinds of effects that can be performed here."""
+        return list(self._handlers), [*KINDS, *self._performers]
 
     def _ended(self, effect_id: str, task: asyncio.Task[None]) -> None:
         del self._under_way[effect_id]

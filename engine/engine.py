@@ -19,6 +19,7 @@ from statewright.engine.followers import Follower, Projection
 from statewright.engine.ids import check_id, new_id
 from statewright.engine.instance import Instance, fold
 from statewright.engine.log import InstanceLog
+from statewright.engine.messages import Messages
 from statewright.engine.recorder import (
     Changes,
     EffectRow,
@@ -29,6 +30,7 @@ from statewright.engine.recorder import (
     Store,
 )
 from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest
+from statewright.engine.residents import RESIDENTS_MAX
 from statewright.engine.runtime import Runtime
 from statewright.engine.stores import bus_opener, open_store
 from statewright.engine.tasks import end
@@ -59,14 +61,18 @@ class Engine:
         nats: str | None = None,
         read_only: bool = False,
         run_due: bool = True,
+        residents_max: int = RESIDENTS_MAX,
     ) -> Self:
         """An engine on the store behind the URL `store` (or on a `Store`); nothing is touched until it is entered.
 
         charts: what can be started (stored definitions can be, too). nats: URL of a server on which to open the
         doors. read_only: only queries, beside a live owner. run_due=False: timers and effects are left to another
-        run. Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`.
+        run. residents_max: how many instances are kept in memory; the others are read from the log when something
+        happens to them (0: all are, each time).
+
+        Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`, and what a chart's children raise.
         """
-        return cls(store, tuple(charts), clock or SystemClock(), nats, read_only=read_only, run_due=run_due)
+        return cls(store, tuple(charts), clock or SystemClock(), nats, read_only, run_due, residents_max)
 
     def __init__(
         self,
@@ -74,9 +80,9 @@ class Engine:
         charts: tuple[Chart, ...],
         clock: Clock,
         nats: str | None,
-        *,
         read_only: bool,
         run_due: bool,
+        residents_max: int,
     ) -> None:
         self._store_given = store
         self._url = store if isinstance(store, str) else store.url
@@ -84,6 +90,7 @@ class Engine:
         self._nats = nats
         self._read_only = read_only
         self._run_due = run_due
+        self._residents_max = residents_max
         self._tasks: list[asyncio.Task[None]] = []
         self._followers: list[Follower] = []
         self._doors: Any = None
@@ -114,9 +121,10 @@ class Engine:
         self.definitions = Definitions(self.recorder)
         self.definitions.register(self._charts, store=not self._read_only)
         self.definitions.revive_stored()
-        self._runtime = Runtime(self.log, self.definitions, self.clock, self._committed)
+        self._runtime = Runtime(self.log, self.definitions, self.clock, self._committed, self._residents_max)
         self._timers = Timers(self.recorder, self._runtime, self.clock)
-        self._effects = Effects(self.recorder, self._runtime, self.clock)
+        messages = Messages(self.log, self.definitions, self._runtime, self.clock)
+        self._effects = Effects(self.recorder, self._runtime, messages, self.clock)
         if self._run_due and not self._read_only:
             await self._runtime.on_writer(self.recorder.release_effects)
             self._spawn(self._timers.run())

@@ -24,21 +24,47 @@ ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     """What made a macrostep happen. (`source`, `id`) identify it within its instance.
 
-    kind: "event" somebody sent it, "timer" a timer was due, "effect" an effect's result.
-    time: when the sender says it happened (ns UTC, 0 = not said).
+    kind: "event" somebody sent it, "timer" a timer was due, "effect" an effect's result, "message" another instance
+    sent it, or it is about a child. time: when the sender says it happened (ns UTC, 0 = not said). sendid, origin,
+    origintype, invokeid: SCXML's (5.10.1), of what instances send. sender: the instance that a message is from. target:
+    where a timer's event goes, "" is its own instance.
     """
 
     name: str
     id: str
     source: str = ""
-    kind: Literal["event", "timer", "effect"] = "event"
+    kind: Literal["event", "timer", "effect", "message"] = "event"
     actor: str = ""
     time: int = 0
     data: Json = None
+    sendid: str = ""
+    origin: str = ""
+    origintype: str = ""
+    invokeid: str = ""
+    sender: str = ""
+    target: str = ""
+
+
+class ParentLink(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who has invoked an instance: the parent, and the invoke's id there. `root` is the first of the family,
+    `generation` the distance from it (a child of the first has 1)."""
+
+    instance_id: str
+    invokeid: str
+    root: str
+    generation: int = 1
+
+
+class ChildLink(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A child that an instance has invoked. `key` leads to the invoke in the definition."""
+
+    invokeid: str
+    key: str
+    instance_id: str
 
 
 class PendingTimer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A timer that has been set: deliver `event` when the clock reaches `due_at` (ns UTC)."""
+    """A timer that has been set: deliver `event` when the clock reaches `due_at` (ns UTC), to the session `target`."""
 
     timer_id: str
     event: str
@@ -46,10 +72,15 @@ class PendingTimer(msgspec.Struct, frozen=True, omit_defaults=True):
     data: Json = None
     sendid: str = ""
     origintype: str = ""
+    target: str = ""
 
 
 class RequestedEffect(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An effect to be performed after the commit; `effect_id` is instance-sequence-index, index from 0."""
+    """An effect to be performed after the commit; `effect_id` is instance-sequence-index, index from 0.
+
+    kind: "perform", "emit", "call", and what the engine itself performs: "start", "send", "forward", "cancel" and
+    "done" (see `engine/relatives.py`).
+    """
 
     effect_id: str
     name: str
@@ -87,7 +118,8 @@ class Macrostep(Fact, frozen=True, kw_only=True, omit_defaults=True):
 
     configuration: all active states afterwards, in document order. context: the changed top-level keys.
     timers_set, timers_cancelled: in order, cancellations already applied against what was set in the same
-    step. serial: the id counter afterwards.
+    step. serial: the id counter afterwards. children_ended: ids of invokes that are over, children_started: those begun
+    (after that). bound: the states whose late-bound data got its values.
     """
 
     configuration: tuple[str, ...]
@@ -103,6 +135,9 @@ class Macrostep(Fact, frozen=True, kw_only=True, omit_defaults=True):
     raised: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
     serial: int = 0
+    children_ended: tuple[str, ...] = ()
+    children_started: tuple[ChildLink, ...] = ()
+    bound: tuple[str, ...] = ()
     status: Status = "active"
     output: Json = None
     error: str = ""
@@ -111,7 +146,8 @@ class Macrostep(Fact, frozen=True, kw_only=True, omit_defaults=True):
 class InstanceStarted(Macrostep, frozen=True, kw_only=True, omit_defaults=True, tag="instance_started"):
     """The first fact of an instance: what it runs (pinned by digest), and where it stands after its start.
 
-    `input` is the context as the caller gave it; a second start with the same input is the same start.
+    `input` is the context as the caller gave it; a second start with the same input is the same start. `parent` is who
+    has invoked it, if anyone has.
     """
 
     definition: str
@@ -119,6 +155,7 @@ class InstanceStarted(Macrostep, frozen=True, kw_only=True, omit_defaults=True, 
     digest: str
     input: Mapping[str, Any] = {}
     actor: str = ""
+    parent: ParentLink | None = None
 
 
 class TransitionTaken(Macrostep, frozen=True, kw_only=True, omit_defaults=True, tag="transition_taken"):
@@ -143,6 +180,13 @@ class EventDiscarded(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="e
     guards: tuple[Verdict, ...] = ()
 
 
+class EventSent(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="event_sent"):
+    """A delayed event for another instance was due: the effect takes it there."""
+
+    trigger: Trigger
+    effects: tuple[RequestedEffect, ...] = ()
+
+
 class EventDeferred(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="event_deferred"):
     """The instance was paused: the trigger waits and is applied, in order, on resume."""
 
@@ -162,17 +206,26 @@ class InstanceResumed(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 
 class InstanceCancelled(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="instance_cancelled"):
-    """Ended from outside. Pending timers and effects are dropped, no exit action runs."""
+    """Ended from outside. Pending timers and effects are dropped.
+
+    When somebody asks for it, no exit action runs. When the parent has left the state that invoked it, they do (SCXML
+    6.4): context, effects and logs are what came of them. Either way `effects` has its own children cancelled.
+    """
 
     reason: str = ""
     actor: str = ""
+    context: Mapping[str, Any] = {}
+    effects: tuple[RequestedEffect, ...] = ()
+    logs: tuple[str, ...] = ()
 
 
 class InstanceFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="instance_failed"):
-    """Ended by an error that nothing in the chart handled. `trigger` is what brought it, if any."""
+    """Ended by an error that nothing in the chart handled. `trigger` is what brought it, if any; `effects` cancel its
+    children and tell its parent."""
 
     error: str
     trigger: Trigger | None = None
+    effects: tuple[RequestedEffect, ...] = ()
 
 
 AnyFact = (
@@ -180,6 +233,7 @@ AnyFact = (
     | TransitionTaken
     | EventRefused
     | EventDiscarded
+    | EventSent
     | EventDeferred
     | InstancePaused
     | InstanceResumed

@@ -15,9 +15,11 @@ from msgspec.structs import replace
 from statewright.engine.events import (
     ENDED,
     AnyFact,
+    ChildLink,
     EventDeferred,
     EventDiscarded,
     EventRefused,
+    EventSent,
     Fact,
     InstanceCancelled,
     InstanceFailed,
@@ -25,6 +27,7 @@ from statewright.engine.events import (
     InstanceResumed,
     InstanceStarted,
     Macrostep,
+    ParentLink,
     PendingTimer,
     Status,
     TransitionTaken,
@@ -37,7 +40,8 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     """One workflow instance as of `sequence`.
 
     configuration: active states in document order (after completion, those before the final exit). timers: pending
-    ones by id. deferred: triggers that wait while it is paused, in order. Times are ns UTC.
+    ones by id. deferred: triggers that wait while it is paused, in order. parent: who has invoked it. children: the
+    active ones by the id of their invoke. bound: the states whose late-bound data has its values. Times are ns UTC.
     """
 
     id: str
@@ -57,6 +61,9 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     serial: int = 0
     output: Json = None
     error: str = ""
+    parent: ParentLink | None = None
+    children: Mapping[str, ChildLink] = {}
+    bound: tuple[str, ...] = ()
 
 
 def evolve(instance: Instance | None, fact: Fact) -> Instance:
@@ -67,7 +74,7 @@ def evolve(instance: Instance | None, fact: Fact) -> Instance:
         return _started(fact)
     if isinstance(fact, TransitionTaken):
         return _moved(instance, fact)
-    if isinstance(fact, EventRefused | EventDiscarded):
+    if isinstance(fact, EventRefused | EventDiscarded | EventSent):
         return _noted(instance, fact)
     if isinstance(fact, EventDeferred):
         return replace(_noted(instance, fact), deferred=(*instance.deferred, fact.trigger))
@@ -100,6 +107,9 @@ def _started(fact: InstanceStarted) -> Instance:
         serial=fact.serial,
         output=fact.output,
         error=fact.error,
+        parent=fact.parent,
+        children={child.invokeid: child for child in fact.children_started},
+        bound=fact.bound,
     )
 
 
@@ -123,7 +133,15 @@ def _moved(instance: Instance, fact: TransitionTaken) -> Instance:
         fact.serial,
         fact.output,
         fact.error,
+        instance.parent,
+        _children(instance, fact) if fact.children_started or fact.children_ended else instance.children,
+        instance.bound + fact.bound,
     )
+
+
+def _children(instance: Instance, fact: TransitionTaken) -> Mapping[str, ChildLink]:
+    children = {invokeid: child for invokeid, child in instance.children.items() if invokeid not in fact.children_ended}
+    return children | {child.invokeid: child for child in fact.children_started}
 
 
 def _timers(instance: Instance, fact: TransitionTaken) -> Mapping[str, PendingTimer]:
@@ -160,7 +178,7 @@ def _use_up(timers: dict[str, PendingTimer], fired: Trigger) -> None:
         del timers[timer_id]
 
 
-def _noted(instance: Instance, fact: EventRefused | EventDiscarded | EventDeferred) -> Instance:
+def _noted(instance: Instance, fact: EventRefused | EventDiscarded | EventSent | EventDeferred) -> Instance:
     """The sequence moves on; a timer that fired is used up; a deferred trigger that was applied is gone."""
     timers = instance.timers
     if fact.trigger.kind == "timer" and timers:
@@ -202,10 +220,13 @@ def _lifecycle(instance: Instance, fact: Fact) -> Instance:
     if isinstance(fact, InstanceResumed):
         return replace(moved, status="active")
     if isinstance(fact, InstanceCancelled):
-        return replace(moved, status="cancelled", ended_at=fact.time, timers={}, deferred=(), error=fact.reason)
+        context = {**instance.context, **fact.context}
+        ended = replace(moved, status="cancelled", ended_at=fact.time, timers={}, deferred=(), error=fact.reason)
+        return replace(ended, context=context, children={})
     if isinstance(fact, InstanceFailed):
         deferred = instance.deferred if fact.trigger is None else _still_deferred(instance, fact.trigger)
-        return replace(moved, status="failed", ended_at=fact.time, timers={}, deferred=deferred, error=fact.error)
+        ended = replace(moved, status="failed", ended_at=fact.time, timers={}, deferred=deferred, error=fact.error)
+        return replace(ended, children={})
     raise ValueError(f"expected a fact of a running instance, got {type(fact).__name__} of {fact}")
 
 

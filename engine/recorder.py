@@ -47,6 +47,8 @@ class InstanceRow(NamedTuple):
     """Digest of the definition it is pinned to."""
     failure: str
     """Why it failed or was cancelled, else "". (Not `error`: a reply with that key is a refusal.)"""
+    parent: str | None = None
+    """The instance that has invoked it."""
 
 
 class TimerRow(NamedTuple):
@@ -95,7 +97,8 @@ class ParkedRow(NamedTuple):
 
 class Changes(msgspec.Struct):
     """The rows that go into one transaction beside the facts, in the order of application:
-    inbox, instances (upserts, one per instance), timers (cleared, then set), effects (requested, then ended)."""
+    inbox, instances (upserts, one per instance), timers (cleared, then set), what is closed, effects (requested, then
+    ended)."""
 
     inbox: list[InboxRow] = []
     instances: list[InstanceRow] = []
@@ -108,7 +111,7 @@ class Changes(msgspec.Struct):
     """(state, error, effect_id)."""
     instances_closed: list[str] = []
     """Ids of instances that were cancelled: all their timers are deleted, and their effects that are
-    pending or running become "cancelled"."""
+    pending or running become "cancelled", but for those on relatives that last (`engine/relatives.py`)."""
 
 
 class InstanceFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,7 +172,8 @@ class InstanceRecorder(ProcessRecorder):
     ) -> Sequence[EffectRow]:
         """Take due effects (pending with due_at <= now, or running whose lease has run out) that are of kind
         "perform" with a name in `names`, or of another kind in `kinds`. Each becomes "running", its attempt and
-        lease_epoch grow by one and its due_at becomes now + lease_ns. One transaction; rows as they are after."""
+        lease_epoch grow by one and its due_at becomes now + lease_ns. One transaction. The earliest due are
+        taken, of those due together the ones requested first; rows as they are after, in the order of request."""
 
     @abstractmethod
     def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from statewright.engine.errors import InvalidError, TooLargeError
-from statewright.engine.events import Status
+from statewright.engine.events import ParentLink, Status, Trigger
 from statewright.statecharts.facts import Json
 
 PAYLOAD_DEPTH_MAX = 64
@@ -21,7 +21,8 @@ REASON_CHARS_MAX = 4_096
 """The most characters in the reason of a lifecycle request."""
 TIMER_SOURCE = "statewright/timer"
 EFFECT_SOURCE = "statewright/effect"
-_RESERVED = frozenset({TIMER_SOURCE, EFFECT_SOURCE})
+MESSAGE_SOURCE = "statewright/instance"
+_RESERVED = frozenset({TIMER_SOURCE, EFFECT_SOURCE, MESSAGE_SOURCE})
 _RESERVED_NAMES = (
     "done.effect.",
     "error.effect.",
@@ -50,13 +51,18 @@ class ExternalEvent(msgspec.Struct, frozen=True):
 
 
 class StartRequest(msgspec.Struct, frozen=True):
-    """Start an instance of `definition` (its newest version if `version` is None) with this id and context."""
+    """Start an instance of `definition` (its newest version if `version` is None) with this id and context.
+
+    A child has a `parent`, and its start ends the effect `effect_id` that asked for it.
+    """
 
     instance_id: str
     definition: str
     context: Mapping[str, Any]
     version: str | None = None
     actor: str = ""
+    parent: ParentLink | None = None
+    effect_id: str = ""
 
 
 class ControlRequest(msgspec.Struct, frozen=True):
@@ -90,7 +96,46 @@ class EffectResult(msgspec.Struct, frozen=True):
         return result_id(self.effect_id)
 
 
-Request = ExternalEvent | StartRequest | ControlRequest | TimerDue | EffectResult
+class MessageArrived(msgspec.Struct, frozen=True):
+    """What another instance says, or what has become of saying it; recorded once, with the end of effect `effect_id`.
+
+    `expected`: it is an error (`NotFoundError`) if the instance has ended; else that is only noted. `error`: why the
+    effect has failed, "" if it has not.
+    """
+
+    instance_id: str
+    trigger: Trigger
+    effect_id: str
+    expected: bool = False
+    error: str = ""
+
+
+class ChildCancelled(msgspec.Struct, frozen=True):
+    """The parent no longer needs this child. If it has ended, or was never started, nothing is to be done."""
+
+    instance_id: str
+    effect_id: str
+    error: str = ""
+
+
+class EffectEnded(msgspec.Struct, frozen=True):
+    """There is nothing more to do for an effect, and nobody to tell."""
+
+    instance_id: str
+    effect_id: str
+    error: str = ""
+
+
+Request = (
+    ExternalEvent
+    | StartRequest
+    | ControlRequest
+    | TimerDue
+    | EffectResult
+    | MessageArrived
+    | ChildCancelled
+    | EffectEnded
+)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -123,6 +168,8 @@ def identity_of(request: Request) -> tuple[str, str] | None:
         return request.source, request.id
     if isinstance(request, EffectResult):
         return EFFECT_SOURCE, request.event_id
+    if isinstance(request, MessageArrived):
+        return request.trigger.source, request.trigger.id
     return None
 
 

@@ -49,6 +49,7 @@ class Residents:
     """The cache, least recently used first."""
 
     def __init__(self, limit: int = RESIDENTS_MAX) -> None:
+        """With a `limit` of 0 every request reads its instance from the log."""
         self._limit = limit
         self._by_id: OrderedDict[str, Resident] = OrderedDict()
 
@@ -80,7 +81,10 @@ def load_resident(log: InstanceLog, definitions: Definitions, instance_id: str) 
     if instance is None:
         return None
     machine = definitions.pinned(instance.definition, instance.version, instance.digest).machine
-    snapshot = machine.restore(instance.configuration, instance.context, instance.history, instance.serial)
+    invoked = {invokeid: child.key for invokeid, child in instance.children.items()}
+    snapshot = machine.restore(
+        instance.configuration, instance.context, instance.history, instance.serial, instance.bound, invoked
+    )
     rows = log.instances.select_inbox(instance_id, SEEN_MAX)
     seen: Seen = {(row.source, row.event_id): (row.sequence, row.digest) for row in reversed(rows)}
     return Resident(instance, snapshot, machine, seen, complete=len(rows) < SEEN_MAX)

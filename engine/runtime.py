@@ -31,7 +31,7 @@ from statewright.engine.instance import Instance
 from statewright.engine.log import InstanceLog
 from statewright.engine.recorder import Changes
 from statewright.engine.requests import Outcome, Request, Started, StartRequest, as_json, identity_of
-from statewright.engine.residents import Resident, Residents, load_resident
+from statewright.engine.residents import RESIDENTS_MAX, Resident, Residents, load_resident
 from statewright.engine.unit import Answer, FirstOutcome, FirstStart, Unit
 from statewright.engine.worker import Worker
 from statewright.statecharts.errors import StatewrightError
@@ -77,7 +77,12 @@ class Runtime:
     """Owns the writing thread and the residents. `on_commit` is told the changes of each commit."""
 
     def __init__(
-        self, log: InstanceLog, definitions: Definitions, clock: Clock, on_commit: Callable[[Changes], None]
+        self,
+        log: InstanceLog,
+        definitions: Definitions,
+        clock: Clock,
+        on_commit: Callable[[Changes], None],
+        residents_max: int = RESIDENTS_MAX,
     ) -> None:
         self._log = log
         self._definitions = definitions
@@ -94,7 +99,7 @@ class Runtime:
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
         self._writer = Worker("statewright-writer")
         self._reader = Worker("statewright-reader")
-        self.residents = Residents()
+        self.residents = Residents(residents_max)
         self._partitions = log.instances.partitions
         self._task = self._loop.create_task(self._run(), name="statewright-runtime")
 
@@ -367,6 +372,7 @@ class Runtime:
             first.definition == request.definition
             and request.version in (None, first.version)
             and as_json("the context", first.input)[1] == encoded
+            and first.parent == request.parent
         )
         if not same:
             raise AlreadyExistsError(

@@ -6,8 +6,9 @@ request that fails leaves its draft as it was. Facts of one instance are in orde
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 
@@ -15,22 +16,29 @@ from statewright.engine.changes import add_fact, add_instance
 from statewright.engine.decisions import (
     decide,
     decide_control,
+    decide_discarded,
     decide_failure,
+    decide_sent,
     decide_start,
+    decide_stopped,
     decide_without_step,
 )
 from statewright.engine.definitions import Definitions
 from statewright.engine.errors import BusyError, IdReusedError, InvalidError, NotFoundError
-from statewright.engine.events import EventRefused, Fact, PendingTimer, Trigger
+from statewright.engine.events import ENDED, EventRefused, Fact, ParentLink, PendingTimer, Trigger
 from statewright.engine.instance import Instance, evolve, timer_trigger_id
 from statewright.engine.recorder import Changes, InboxRow
+from statewright.engine.relatives import GENERATIONS_MAX, is_stale
 from statewright.engine.requests import (
     EFFECT_SOURCE,
     REASON_CHARS_MAX,
     TIMER_SOURCE,
+    ChildCancelled,
     ControlRequest,
+    EffectEnded,
     EffectResult,
     ExternalEvent,
+    MessageArrived,
     Outcome,
     Request,
     Started,
@@ -41,8 +49,10 @@ from statewright.engine.requests import (
     check_text,
 )
 from statewright.engine.residents import Resident
+from statewright.statecharts.children import NOBODY, Kin
 from statewright.statecharts.dynamic import location
 from statewright.statecharts.facts import Event, Snapshot
+from statewright.statecharts.machine import ChartMachine
 
 DEFERRED_MAX = 10_000
 """How many events a paused instance keeps for later."""
@@ -85,6 +95,16 @@ class Unit:
         self._definitions = definitions
         self._partitions = partitions
         self._now = now
+        self._decided_by: dict[type[Request], Callable[[Any], Answer]] = {
+            ExternalEvent: self._event,
+            StartRequest: self._start,
+            TimerDue: self._timer,
+            EffectResult: self._result,
+            ControlRequest: self._control,
+            MessageArrived: self._message,
+            ChildCancelled: self._child_cancelled,
+            EffectEnded: self._effect_ended,
+        }
         self.drafts: dict[str, Draft] = {}
         self.facts: list[Fact] = []
         self.changes = Changes()
@@ -92,15 +112,7 @@ class Unit:
     def decide(self, request: Request) -> Answer:
         """Decide one request. Raises nothing: an exception is an answer."""
         try:
-            if isinstance(request, ExternalEvent):
-                return self._event(request)
-            if isinstance(request, StartRequest):
-                return self._start(request)
-            if isinstance(request, TimerDue):
-                return self._timer(request)
-            if isinstance(request, EffectResult):
-                return self._result(request)
-            return self._control(request)
+            return self._decided_by[type(request)](request)
         except Exception as error:
             return error
 
@@ -133,7 +145,10 @@ class Unit:
         if not isinstance(given, dict):
             raise InvalidError(f"expected the context to be an object of fields, got {type(given).__name__}")
         machine = chart.machine
-        step = machine.start(given, instance_id)
+        parent = request.parent
+        if parent is not None and parent.generation > GENERATIONS_MAX:
+            raise InvalidError(f"expected at most {GENERATIONS_MAX} generations of children, got one more")
+        step = machine.start(given, instance_id, _kin(parent))
         if step.reason:
             raise InvalidError(f"expected '{chart.name}' to start with this context, but {step.reason}")
         fact = decide_start(
@@ -144,7 +159,11 @@ class Unit:
             machine.names(step.snapshot.configuration),
             now=self._now,
             actor=request.actor,
+            parent=parent,
+            bound=_bound(machine, step.snapshot, 0),
         )
+        if request.effect_id:
+            self.changes.effects_ended.append(("done", "", request.effect_id))
         instance = evolve(None, fact)
         resident = Resident(instance, step.snapshot, machine, {}, complete=True)
         self.drafts[instance_id] = Draft(resident, None)
@@ -182,8 +201,7 @@ class Unit:
         timer = min(timers.values(), key=_due_at, default=None)
         if timer is None or timer.due_at > request.due_at:
             return None
-        trigger = Trigger(timer.event, timer_trigger_id(timer), TIMER_SOURCE, "timer", data=timer.data)
-        return _outcome(self._apply(draft, trigger, timer), draft.instance)
+        return _outcome(self._apply(draft, _fired(request.instance_id, timer)), draft.instance)
 
     def _result(self, request: EffectResult) -> Answer:
         draft = self._draft(request.instance_id)
@@ -199,6 +217,33 @@ class Unit:
         self.changes.effects_ended.append(("failed" if failed else "done", request.error, request.effect_id))
         return _outcome(fact, draft.instance)
 
+    def _message(self, request: MessageArrived) -> Answer:
+        draft = self._draft(request.instance_id)
+        trigger = request.trigger
+        key = (trigger.source, trigger.id)
+        if key in draft.fresh or key in draft.resident.seen:
+            return self._effect_ended(request)
+        if request.expected and draft.instance.status in ENDED:
+            raise NotFoundError(f"instance '{request.instance_id}' is {draft.instance.status}")
+        fact = self._apply(draft, trigger)
+        self._remember(
+            draft, key, fact.sequence, content_digest(trigger.name, "", as_json("the data", trigger.data)[1])
+        )
+        return self._effect_ended(request)
+
+    def _child_cancelled(self, request: ChildCancelled) -> Answer:
+        if request.instance_id in self.drafts or request.instance_id in self._residents:
+            draft = self._draft(request.instance_id)
+            if draft.instance.status not in ENDED:
+                step = draft.resident.machine.stop(draft.snapshot)
+                self._record(draft, decide_stopped(draft.instance, step, now=self._now))
+        return self._effect_ended(request)
+
+    def _effect_ended(self, request: MessageArrived | ChildCancelled | EffectEnded) -> Answer:
+        error = request.error
+        self.changes.effects_ended.append(("failed" if error else "done", error, request.effect_id))
+        return None
+
     def _control(self, request: ControlRequest) -> Answer:
         draft = self._draft(request.instance_id)
         check_text("the actor", request.actor)
@@ -213,25 +258,34 @@ class Unit:
                 self._apply(draft, draft.instance.deferred[0])
         return _outcome(fact, draft.instance)
 
-    def _apply(self, draft: Draft, trigger: Trigger, timer: PendingTimer | None = None) -> Fact:
-        """Record what becomes of `trigger` (of `timer`, if one fires): where an instance meets its chart."""
+    def _apply(self, draft: Draft, trigger: Trigger) -> Fact:
+        """Record what becomes of `trigger`."""
         instance = draft.instance
         fact = decide_without_step(instance, trigger, now=self._now)
         if fact is None:
-            machine = draft.resident.machine
-            event = Event(trigger.name, trigger.data) if timer is None else _sent(instance.id, trigger, timer)
-            step = machine.step(draft.snapshot, event)
-            if step.reason and trigger.kind == "effect" and trigger.name.startswith("error."):
-                error = f"{trigger.name}: {trigger.data['message']}"
-                fact = decide_failure(instance, trigger, error, now=self._now)
+            if trigger.target:
+                fact = decide_sent(instance, trigger, now=self._now)
+            elif is_stale(instance, trigger):
+                reason = f"invoke '{trigger.invokeid}' of instance '{trigger.sender}' is no longer active"
+                fact = decide_discarded(instance, trigger, reason, now=self._now)
             else:
-                configuration = machine.names(step.snapshot.configuration)
-                fact = decide(instance, step, configuration, trigger, now=self._now)
-                draft.snapshot = step.snapshot
+                fact = self._step(draft, trigger)
         elif trigger.kind == "event" and len(instance.deferred) >= DEFERRED_MAX:
             raise BusyError(f"instance '{instance.id}' is paused and keeps {DEFERRED_MAX:,} events, no more")
         self._record(draft, fact)
         return fact
+
+    def _step(self, draft: Draft, trigger: Trigger) -> Fact:
+        """What the chart makes of `trigger`: where an instance meets its chart."""
+        instance, machine, before = draft.instance, draft.resident.machine, draft.snapshot
+        step = machine.step(before, _event_of(trigger))
+        if step.reason and _is_failure(trigger, machine, before):
+            error = f"{trigger.name}: {trigger.data['message']}"
+            return decide_failure(instance, trigger, error, now=self._now)
+        after = step.snapshot
+        bound = _bound(machine, after, before.entered) if after.entered != before.entered else ()
+        draft.snapshot = after
+        return decide(instance, step, machine.names(after.configuration), trigger, now=self._now, bound=bound)
 
     def _record(self, draft: Draft, fact: Fact) -> None:
         draft.instance = evolve(draft.instance, fact)
@@ -251,10 +305,52 @@ def content_digest(name: str, actor: str, data: bytes) -> bytes:
     return blake2b(b"\0".join((name.encode(), actor.encode(), data)), digest_size=16).digest()
 
 
-def _sent(instance_id: str, trigger: Trigger, timer: PendingTimer) -> Event:
+def _fired(instance_id: str, timer: PendingTimer) -> Trigger:
     """What a timer brings; if a `send` has set it, the event says so in SCXML's way."""
-    origin = location(instance_id) if timer.origintype else ""
-    return Event(trigger.name, trigger.data, sendid=timer.sendid, origin=origin, origintype=timer.origintype)
+    return Trigger(
+        timer.event,
+        timer_trigger_id(timer),
+        TIMER_SOURCE,
+        "timer",
+        data=timer.data,
+        sendid=timer.sendid,
+        origin=location(instance_id) if timer.origintype else "",
+        origintype=timer.origintype,
+        target=timer.target,
+    )
+
+
+def _event_of(trigger: Trigger) -> Event:
+    """The event as the chart sees it."""
+    if trigger.kind in ("event", "effect"):
+        return Event(trigger.name, trigger.data)
+    is_platform = trigger.kind == "message" and trigger.name.startswith(("error.communication", "error.invoke."))
+    return Event(
+        trigger.name,
+        trigger.data,
+        "platform" if is_platform else "external",
+        trigger.sendid,
+        trigger.origin,
+        trigger.origintype,
+        trigger.invokeid,
+    )
+
+
+def _is_failure(trigger: Trigger, machine: ChartMachine, before: Snapshot) -> bool:
+    """Whether `trigger`, which the chart doesn't handle, must not pass unnoticed: an effect or a child has failed. (In
+    SCXML a child may fail unnoticed.)"""
+    if trigger.kind == "effect":
+        return trigger.name.startswith("error.")
+    return machine.strict and trigger.name.startswith("error.invoke.") and trigger.invokeid in before.invoked
+
+
+def _kin(parent: ParentLink | None) -> Kin:
+    return Kin(parent.instance_id, parent.invokeid, parent.root) if parent is not None else NOBODY
+
+
+def _bound(machine: ChartMachine, snapshot: Snapshot, before: int) -> tuple[str, ...]:
+    """The states whose late data has been bound since."""
+    return machine.ids(snapshot.entered & ~before)
 
 
 def _due_at(timer: PendingTimer) -> int:

@@ -11,11 +11,12 @@ import msgspec
 from eventsourcing.persistence import MapperDeserialisationError
 
 from statewright.engine.changes import effect_rows, instance_row
-from statewright.engine.events import AnyFact, EventDeferred, InstanceStarted, TransitionTaken, Trigger
+from statewright.engine.events import AnyFact, EventDeferred, Trigger
 from statewright.engine.instance import Instance, evolve
 from statewright.engine.log import InstanceLog
 from statewright.engine.recorder import EffectRow, InstanceFilter, InstanceRow, TimerRow
-from statewright.engine.requests import EFFECT_SOURCE, result_id
+from statewright.engine.relatives import KINDS
+from statewright.engine.requests import EFFECT_SOURCE, MESSAGE_SOURCE, result_id
 from statewright.engine.stores import open_store
 
 PAGE = 2_000
@@ -75,7 +76,7 @@ def verify_log(log: InstanceLog) -> Verification:
     _compare_timers(log, folded, found)
     for instance_id, one in folded.items():
         _compare_inbox(log, instance_id, one, found)
-        _compare_effects(log, instance_id, one, found)
+        _compare_effects(log, instance_id, folded, found)
         if log.load(instance_id) != one.instance:
             found.differences.append(f"instance '{instance_id}' loads from its snapshot as another than from its facts")
     return found
@@ -123,8 +124,7 @@ def _note(one: _Folded, fact: AnyFact, partitions: int, found: Verification) -> 
     trigger: Trigger | None = getattr(fact, "trigger", None)
     if trigger is not None and trigger.kind != "timer":
         _note_identity(one, trigger, fact, found)
-    if isinstance(fact, InstanceStarted | TransitionTaken):
-        one.effects |= {row.effect_id: row for row in effect_rows(fact, partitions)}
+    one.effects |= {row.effect_id: row for row in effect_rows(fact, partitions)}
 
 
 def _note_identity(one: _Folded, trigger: Trigger, fact: AnyFact, found: Verification) -> None:
@@ -180,13 +180,14 @@ def _compare_inbox(log: InstanceLog, instance_id: str, one: _Folded, found: Veri
         _differ(what, one.inbox.get(identity), rows.get(identity), found)
 
 
-def _compare_effects(log: InstanceLog, instance_id: str, one: _Folded, found: Verification) -> None:
+def _compare_effects(log: InstanceLog, instance_id: str, folded: dict[str, _Folded], found: Verification) -> None:
+    one = folded[instance_id]
     rows = {row.effect_id: row for row in log.instances.select_effects(instance_id)}
     for effect_id in one.effects.keys() | rows.keys():
         expected, row = one.effects.get(effect_id), rows.get(effect_id)
         what = f"effect '{effect_id}'"
         _differ(what, _asked(expected), _asked(row), found)
-        if row is not None and row.state not in (states := _states(one, effect_id)):
+        if row is not None and row.state not in (states := _states(one, row, folded)):
             found.differences.append(f"{what} is expected to be {' or '.join(states)}, it is {row.state}")
 
 
@@ -195,10 +196,29 @@ def _asked(row: EffectRow | None) -> tuple[object, ...] | None:
     return (row.instance_id, row.partition, row.name, row.kind, row.data) if row is not None else None
 
 
-def _states(one: _Folded, effect_id: str) -> tuple[str, ...]:
-    if (EFFECT_SOURCE, result_id(effect_id)) in one.inbox:
+def _states(one: _Folded, row: EffectRow, folded: dict[str, _Folded]) -> tuple[str, ...]:
+    """The states that an effect may be in, by what the facts say of its result."""
+    if row.kind in KINDS:
+        if (MESSAGE_SOURCE, result_id(row.effect_id)) in one.inbox:
+            return ("failed",)
+        if _has_arrived(row, folded):
+            return ("done",)
+        if row.kind not in ("start", "send"):  # There may be nobody to whom it mattered.
+            return ("pending", "running", "done", "failed", "cancelled")
+    elif (EFFECT_SOURCE, result_id(row.effect_id)) in one.inbox:
         return ("done", "failed")
     return ("cancelled",) if one.instance.status == "cancelled" else ("pending", "running")
+
+
+def _has_arrived(row: EffectRow, folded: dict[str, _Folded]) -> bool:
+    """Whether what an effect asks of another instance is recorded there."""
+    receiver = folded.get(msgspec.json.decode(row.data)["to"])
+    if receiver is None:
+        return False
+    if row.kind == "start":
+        parent = receiver.instance.parent
+        return parent is not None and parent.instance_id == row.instance_id
+    return (MESSAGE_SOURCE, row.effect_id) in receiver.inbox
 
 
 def _differ(what: str, expected: object, actual: object, found: Verification) -> None:

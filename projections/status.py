@@ -36,6 +36,7 @@ def instance_json(instance: Instance, *, as_of: int | None = None) -> dict[str, 
         "ended_at": instance.ended_at,
         "digest": instance.digest,
         "failure": instance.error,
+        "parent": instance.parent.instance_id if instance.parent is not None else None,
     }
     if as_of is not None:
         columns["as_of"] = as_of

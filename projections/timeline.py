@@ -14,6 +14,8 @@ from statewright.engine.events import Fact, InstanceStarted, Macrostep, Trigger
 from statewright.engine.instance import Instance, evolve
 
 _MISSING = object()
+_ALWAYS = frozenset({"name", "id", "source", "kind", "actor", "time", "data"})
+"""What is said of every trigger, empty or not."""
 
 
 class Entry(NamedTuple):
@@ -50,7 +52,7 @@ def timeline(facts: Iterable[Fact], instance: Instance | None = None) -> Iterato
 
 
 def history_json(entry: Entry) -> dict[str, Any]:
-    """A fact as one JSON object: `sequence`, `type`, `time` (ns UTC), `trigger` (all its fields; null for a start or a
+    """A fact as one JSON object: `sequence`, `type`, `time` (ns UTC), `trigger` (see `Trigger`; null for a start or a
     lifecycle request), `from` and `to` (active states before and after, in document order), `status` afterwards,
     then all other fields of the fact that are not empty (`taken`, `guards`, `context` = what changed, `effects`, ...).
     """
@@ -75,4 +77,5 @@ def history_json(entry: Entry) -> dict[str, Any]:
 def _trigger_json(trigger: Trigger | None) -> dict[str, Any] | None:
     if trigger is None:
         return None
-    return {name: getattr(trigger, name) for name in Trigger.__struct_fields__}
+    fields = {name: getattr(trigger, name) for name in Trigger.__struct_fields__}
+    return {name: value for name, value in fields.items() if value or name in _ALWAYS}

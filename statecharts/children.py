@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from statewright.statecharts.facts import CancelChild, ForwardEvent, Snapshot, StartChild
+from msgspec.structs import replace
+
+from statewright.statecharts.facts import CancelChild, ForwardEvent, Request, Snapshot, StartChild
 
 if TYPE_CHECKING:
     from statewright.statecharts.actions import Block, Operation
@@ -31,8 +33,8 @@ class Child(NamedTuple):
 class Family:
     """What one macrostep has to do with children and late data.
 
-    entered, invoked: as in `Snapshot`, as of now. to_invoke: the states whose children are to be started. requests: to
-    the host, in order.
+    entered, invoked: as in `Snapshot`, as of now. to_invoke: the states whose children are to be started. requests:
+    what is asked of other sessions, in order.
     """
 
     __slots__ = ("entered", "invoked", "requests", "to_invoke")
@@ -41,7 +43,7 @@ class Family:
         self.entered = before.entered
         self.invoked = before.invoked
         self.to_invoke = 0
-        self.requests: list[StartChild | CancelChild | ForwardEvent] = []
+        self.requests: list[Request] = []
 
 
 def child_key(state: str, index: int) -> str:
@@ -49,9 +51,26 @@ def child_key(state: str, index: int) -> str:
     return f"{state}#{index}"
 
 
+class Kin(NamedTuple):
+    """Who invoked a session: its parent's and its first session's id, and the invoke's. Empty if nobody did."""
+
+    parent: str = ""
+    invokeid: str = ""
+    root: str = ""
+
+
+NOBODY = Kin()
+
+
 def child_session(session: str, invokeid: str) -> str:
-    """The session id of a child."""
+    """The session id of a simulated child."""
     return f"{session}.{invokeid}"
+
+
+def is_of_family(session: str, root: str) -> bool:
+    """Whether a session id is that of the first session `root`, or made from it: by the simulation with a dot, by the
+    engine (an effect's id) with a hyphen."""
+    return session == root or session.startswith((f"{root}.", f"{root}-"))
 
 
 def receive(run: Macrostep) -> None:
@@ -61,11 +80,12 @@ def receive(run: Macrostep) -> None:
         child = machine.children[key]
         if event.invokeid == invokeid:
             run.run(child.finalize)
-            if event.name == f"done.invoke.{invokeid}":
+            if event.name in (f"done.invoke.{invokeid}", f"error.invoke.{invokeid}"):
                 family.invoked = {other: its for other, its in family.invoked.items() if other != invokeid}
                 continue
         if child.autoforward and event.name not in machine.delay_events:
-            family.requests.append(ForwardEvent(invokeid, event))
+            # SCXML wants an exact copy (6.4); to a strict chart the id would be of an invoke of its own.
+            family.requests.append(ForwardEvent(invokeid, replace(event, invokeid="") if machine.strict else event))
 
 
 def begin(run: Macrostep) -> None:

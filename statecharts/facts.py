@@ -75,7 +75,7 @@ class TimerSet(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", 
     """Deliver `event` to this instance after `delay_ns` (0 = as soon as this step is committed).
 
     `timer_id` is unique among the instance's pending timers; setting an id again replaces it. `target` is another
-    session to deliver it to: `#_parent`, `#_<invokeid>` or `#_scxml_<sessionid>`. `origintype` is the event's.
+    session to deliver it to (see `SendEvent`), always after a delay. `origintype` is the event's.
     """
 
     timer_id: str
@@ -119,6 +119,21 @@ class ForwardEvent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="o
     event: Event
 
 
+class SendEvent(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", tag="send"):
+    """Deliver `event` to another session: `target` is `#_parent`, `#_<invokeid>` or `#_scxml_<sessionid>`. If nobody
+    is there, the sender gets `error.communication`."""
+
+    target: str
+    event: str
+    data: Json = None
+    sendid: str = ""
+    origintype: str = ""
+
+
+Request = StartChild | CancelChild | ForwardEvent | SendEvent
+"""What a step asks of another session."""
+
+
 class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something to be performed after the commit.
 
@@ -138,9 +153,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     When `reason` is not empty the event changed nothing: `snapshot` is the one that came in, all else but
     `guards` is empty, and `reason` says why (no transition, which guard was false, which expression failed).
     Otherwise: `exited`/`entered` in the order in which it happened over all microsteps, `context` the top-level keys
-    that changed with their new values, `history` the history values that changed, `timers`, `children` and `effects` in
-    order, `raised` the names of internal events processed. `status` is "completed" once a top-level final
-    state was entered, then `output` is its donedata; the configuration is then the one before the final exit.
+    that changed with their new values, `history` the history values that changed, `timers`, `requests` (to other
+    sessions) and `effects` in order, `raised` the names of internal events processed. `status` is "completed" once a
+    top-level final state was entered, then `output` is its donedata; the configuration is then the one before the
+    final exit.
     """
 
     snapshot: Snapshot
@@ -152,7 +168,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     context: Mapping[str, Json] = {}
     history: Mapping[str, tuple[str, ...]] = {}
     timers: tuple[TimerSet | TimerCancelled, ...] = ()
-    children: tuple[StartChild | CancelChild | ForwardEvent, ...] = ()
+    requests: tuple[Request, ...] = ()
     effects: tuple[Effect, ...] = ()
     raised: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()

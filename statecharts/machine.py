@@ -18,6 +18,7 @@ from transitions.extensions.nesting import HierarchicalMachine, NestedState, Nes
 
 from statewright.statecharts import step as stepping
 from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, keep
+from statewright.statecharts.children import NOBODY, Child, Kin
 from statewright.statecharts.context import Context
 from statewright.statecharts.definition import Json
 from statewright.statecharts.errors import StatewrightError, UnknownState
@@ -26,7 +27,6 @@ from statewright.statecharts.plans import EntrySet, Plan
 
 if TYPE_CHECKING:
     from statewright.statecharts.actions import Block
-    from statewright.statecharts.children import Child
     from statewright.statecharts.context import ContextType
     from statewright.statecharts.expressions import Expression
 
@@ -188,11 +188,10 @@ class ChartMachine(HierarchicalMachine):
         self._names: dict[int, tuple[str, ...]] = {}
         self._accepts: dict[int, tuple[str, ...]] = {}
 
-    def start(self, context: Mapping[str, Json], session: str = "", *, parent: str = "", invokeid: str = "") -> Step:
+    def start(self, context: Mapping[str, Json], session: str = "", kin: Kin = NOBODY) -> Step:
         """Enter the initial configuration. `Step.context` is the full context, defaults filled in.
 
-        A chart with dynamic expressions sees `session` as `_sessionid`, and knows by `parent` (that session's id) and
-        `invokeid` that it was invoked.
+        A chart with dynamic expressions sees `session` as `_sessionid`, and in `_x` who has invoked it.
 
         Raises ContextError if `context` does not fit the declaration. If an initial action fails, `Step.reason`
         says so.
@@ -200,7 +199,7 @@ class ChartMachine(HierarchicalMachine):
         full = self.context_type.start(context)
         if not self.strict:
             system = {"_sessionid": session or self.chart_name}
-            invoked = {"_x": {"parent": parent, "invokeid": invokeid}} if parent else {}
+            invoked = {"_x": kin._asdict()} if kin.parent else {}
             full = Context({**full, **system, **invoked})
         return stepping.start(self, full, context)
 

@@ -1,8 +1,9 @@
 """Compiles sends that name a target, a processor or a place for their id, and the requests to invoke children.
 
-Which sessions a chart can reach is known when it sends: itself, its parent, its children, and sessions of the same
-family (one that was invoked, directly or not, by the same first session). A target that is none at all is an
-`error.execution`, one that cannot be reached an `error.communication` (SCXML 1.0, 6.2.4 and C.1).
+Which sessions a dynamic chart can reach is known when it sends: itself, its parent, its children, and sessions of the
+same family (one that was invoked, directly or not, by the same first session). A strict chart, which does not see who
+it is, can name any: its host knows. A target that is none at all is an `error.execution`, one that cannot be reached an
+`error.communication` (SCXML 1.0, 6.2.4 and C.1).
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from statewright.statecharts import definition as d
-from statewright.statecharts.children import Child, child_key
+from statewright.statecharts.children import Child, child_key, is_of_family
 from statewright.statecharts.context import json_type
 from statewright.statecharts.dynamic import HTTP_PROCESSOR, SCXML_PROCESSOR, location
-from statewright.statecharts.facts import Event, StartChild, TimerSet
+from statewright.statecharts.facts import Event, SendEvent, StartChild, TimerSet
 from statewright.statecharts.scripts import Place
 from statewright.statecharts.step import ActionError, Macrostep
 
@@ -64,6 +65,8 @@ def compile_send(compiler: ActionCompiler, action: d.Send, where: str) -> Operat
             run.fail(f"{what} failed: no session at {target(run)!r}", "error.communication", sendid)
         elif receiver == _INTERNAL:
             run.enqueue(Event(event, content, "internal", sendid))
+        elif receiver and not after:
+            run.relate().requests.append(SendEvent(receiver, event, content, sendid, kind))
         else:
             run.timers.append(TimerSet(timer_id, event, after, content, sendid, receiver, kind))
 
@@ -124,7 +127,7 @@ def _receiver(run: Macrostep, target: str, kind: str, what: str, *, delayed: boo
     if not target.startswith("#_"):
         raise ActionError(f"{what} failed: expected a target such as #_parent or #_<invokeid>, got {target!r}")
     if target == "#_parent":
-        return target if run.machine.strict or _parent(run) else None
+        return target if run.machine.strict or _about(run, "parent") else None
     if target.startswith(_SESSION):
         return _other(run, target, session)
     # By the time that a delayed event is due the child may be there, if the chart has any.
@@ -137,9 +140,11 @@ def _other(run: Macrostep, target: str, session: str) -> str | None:
     asked = target.removeprefix(_SESSION)
     if asked == session:
         return ""
-    return target if session and asked.partition(".")[0] == session.partition(".")[0] else None
+    return target if run.machine.strict or is_of_family(asked, _about(run, "root") or session) else None
 
 
-def _parent(run: Macrostep) -> str:
+def _about(run: Macrostep, what: str) -> str:
+    """What an invoked session knows of its family: the ids "parent" and "root" (its first session); "" of one that was
+    not invoked."""
     about = run.context.get("_x")
-    return about.get("parent", "") if isinstance(about, Mapping) else ""
+    return about.get(what, "") if isinstance(about, Mapping) else ""

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from statewright.statecharts.chart import Chart
-from statewright.statecharts.children import child_session
+from statewright.statecharts.children import NOBODY, Kin, child_session
 from statewright.statecharts.definition import Json
 from statewright.statecharts.dynamic import location
 from statewright.statecharts.errors import StatewrightError
 from statewright.statecharts.facts import (
     CancelChild,
     Event,
+    SendEvent,
     Snapshot,
     StartChild,
     Step,
@@ -85,9 +86,18 @@ class Sessions:
         """Have the session react; the reason if that changed nothing."""
         if session.status != "active":
             return f"the instance is {session.status}"
-        step = session.chart.machine.step(session.snapshot, event)
+        machine, before = session.chart.machine, session.snapshot
+        step = machine.step(before, event)
         self._take(session, step)
+        is_failure = event.name.startswith("error.invoke.") and event.invokeid in before.invoked
+        if step.reason and machine.strict and is_failure:
+            self._end(session, "failed", f"{event.name}: {event.data['message']}")
         return step.reason
+
+    @property
+    def due_ns(self) -> int | None:
+        """When the next thing is to happen by itself, if anything is."""
+        return min((pending.due_ns for pending in self._pending.values()), default=None)
 
     def fire_until(self, end_ns: int | None) -> None:
         """Let happen what is due by then (None: all of it). Raises SimulationError if it does not end."""
@@ -98,7 +108,8 @@ class Sessions:
             self._forget(pending)
             self.now_ns = max(self.now_ns, pending.due_ns)
             receiver, event = self._addressed(pending)
-            self.deliver(receiver, event)
+            if not _is_stale(pending.sender, receiver, event):
+                self.deliver(receiver, event)
         else:
             leaves = ", ".join(self.first.chart.machine.leaves(self.first.snapshot.configuration)[:8])
             raise SimulationError(
@@ -111,12 +122,13 @@ class Sessions:
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def _begin(self, session: Session, given: Mapping[str, Json]) -> Step:
-        parent = session.parent.id if session.parent else ""
-        step = session.chart.machine.start(given, session.id, parent=parent, invokeid=session.invokeid)
+        parent = session.parent
+        kin = Kin(parent.id, session.invokeid, self.first.id) if parent else NOBODY
+        step = session.chart.machine.start(given, session.id, kin)
         self._living += 1
         self._take(session, step)
         if step.reason:
-            self._end(session, "failed")
+            self._end(session, "failed", step.reason)
         return step
 
     def _take(self, session: Session, step: Step) -> None:
@@ -136,9 +148,12 @@ class Sessions:
                 self._cancel_timer(session, timer)
             else:
                 self._set_timer(session, timer)
-        for request in step.children:
+        for request in step.requests:
             if isinstance(request, StartChild):
                 self._start_child(session, request)
+                continue
+            if isinstance(request, SendEvent):
+                self._enqueue(session, *self._message(session, request))
                 continue
             child = session.children.get(request.invokeid)
             if child is None or child.status != "active":
@@ -148,7 +163,7 @@ class Sessions:
             else:
                 self._enqueue(session, child, request.event)
 
-    def _end(self, session: Session, status: Status) -> None:
+    def _end(self, session: Session, status: Status, why: str = "") -> None:
         """The session is over: of what it has set only what is on its way already arrives."""
         session.status = status
         self._living -= 1
@@ -156,9 +171,16 @@ class Sessions:
         for pending in [p for p in self._pending.values() if p.sender is session]:
             if cancelled or pending.receiver is None or pending.receiver is session:
                 self._forget(pending)
+        if status == "failed":
+            for child in session.children.values():
+                if child.status == "active":
+                    self._cancel(child)
         if session.parent is not None and not cancelled:
-            name = f"{'done' if status == 'completed' else 'error'}.invoke.{session.invokeid}"
-            self._enqueue(session, session.parent, Event(name, session.output, invokeid=session.invokeid))
+            invokeid = session.invokeid
+            name, data = f"done.invoke.{invokeid}", session.output
+            if status == "failed":
+                name, data = f"error.invoke.{invokeid}", {"message": why}
+            self._enqueue(session, session.parent, Event(name, data, invokeid=invokeid))
 
     # -- children ------------------------------------------------------------------------------------------------
 
@@ -174,8 +196,8 @@ class Sessions:
             self._begin(session, {name: value for name, value in request.data.items() if name in declared})
             parent.children[invokeid] = session
         except StatewrightError as error:
-            reason = {"reason": f"invoke {invokeid!r} failed: {error}"}
-            self._enqueue(parent, parent, Event(f"error.invoke.{invokeid}", reason, "platform", invokeid=invokeid))
+            why = {"message": f"invoke {invokeid!r} failed: {error}"}
+            self._enqueue(parent, parent, Event(f"error.invoke.{invokeid}", why, "platform", invokeid=invokeid))
 
     def _cancel(self, child: Session) -> None:
         """Its exit actions run, but nothing that it says after this is heard."""
@@ -192,10 +214,7 @@ class Sessions:
         old = self._timers.get((session, timer.timer_id))
         if old is not None:
             self._forget(self._pending[old])
-        receiver = event = None
-        if not timer.delay_ns:
-            receiver, event = self._message(session, timer)
-        self._put(_Pending(self.now_ns + timer.delay_ns, self._next(), session, timer, receiver, event))
+        self._put(_Pending(self.now_ns + timer.delay_ns, self._next(), session, timer))
 
     def _cancel_timer(self, session: Session, cancelled: TimerCancelled) -> None:
         for pending in [p for p in self._pending.values() if p.sender is session and p.timer is not None]:
@@ -227,18 +246,18 @@ class Sessions:
         assert pending.timer is not None
         return self._message(pending.sender, pending.timer)
 
-    def _message(self, sender: Session, timer: TimerSet) -> tuple[Session, Event]:
+    def _message(self, sender: Session, sent: TimerSet | SendEvent) -> tuple[Session, Event]:
         """Who gets it, and as what: if there is nobody at the target, the sender gets `error.communication`."""
-        receiver = self._find(sender, timer.target)
+        receiver = self._find(sender, sent.target)
         if receiver is None:
-            reason = {"reason": f"send {timer.event!r} failed: no session at {timer.target!r}"}
-            return sender, Event("error.communication", reason, "platform", timer.sendid)
+            reason = {"reason": f"send {sent.event!r} failed: no session at {sent.target!r}"}
+            return sender, Event("error.communication", reason, "platform", sent.sendid)
         event = Event(
-            timer.event,
-            timer.data,
-            sendid=timer.sendid,
-            origin=location(sender.id) if timer.origintype else "",
-            origintype=timer.origintype,
+            sent.event,
+            sent.data,
+            sendid=sent.sendid,
+            origin=location(sender.id) if sent.origintype else "",
+            origintype=sent.origintype,
             invokeid=sender.invokeid if receiver is sender.parent else "",
         )
         return receiver, event
@@ -263,6 +282,12 @@ class Sessions:
                 return session
             stack.extend(session.children.values())
         return None
+
+
+def _is_stale(sender: Session, receiver: Session, event: Event) -> bool:
+    """Whether an event is from a child in whose place there is another by now."""
+    child = receiver.children.get(event.invokeid) if event.invokeid and receiver is sender.parent else None
+    return child is not None and child is not sender
 
 
 def _when(pending: _Pending) -> tuple[int, int]:

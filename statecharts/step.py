@@ -82,7 +82,10 @@ def start(machine: ChartMachine, context: Context, given: Collection[str] = ()) 
 
 
 def step(machine: ChartMachine, snapshot: Snapshot, event: Event) -> Step:
-    """React to one external event."""
+    """React to one external event. A strict chart no longer hears of a child whose state it has left; SCXML's, in which
+    what such a child has said before counts (the W3C's test 236), do."""
+    if event.invokeid and machine.strict and machine.children and event.invokeid not in snapshot.invoked:
+        return Step(snapshot=snapshot, reason=f"invoke {event.invokeid!r} is no longer active")
     handlers = machine.handlers(event.name)
     run = Macrostep(machine, snapshot, event)
     if snapshot.invoked:
@@ -409,7 +412,7 @@ class Macrostep:
             context=self.changes or {},
             history=self.records or {},
             timers=tuple(self.timers),
-            children=tuple(self.family.requests) if self.family is not None else (),
+            requests=tuple(self.family.requests) if self.family is not None else (),
             effects=tuple(self.effects),
             raised=tuple(self.raised) if self.raised else (),
             logs=tuple(self.logs) if self.logs else (),

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from statewright.adapters.cli.output import clean, duration, moment, relative, value
-from statewright.engine.events import Fact, InstanceStarted, Macrostep, Trigger
+from statewright.engine.events import Fact, InstanceStarted, Macrostep, RequestedEffect, Trigger
 from statewright.engine.recorder import EffectRow, TimerRow
 from statewright.projections.metrics import Figures
 from statewright.projections.timeline import Entry
@@ -22,7 +22,14 @@ from statewright.statecharts.facts import Verdict
 _STYLES = {"active": "green", "paused": "yellow", "completed": "cyan", "failed": "red", "cancelled": "magenta"}
 _ID_WIDTH = 36
 """What an id may claim in a narrow terminal: the length of a UUID."""
-_KINDS = {"event": "", "timer": " (timer)", "effect": " (result)"}
+_KINDS = {"event": "", "timer": " (timer)", "effect": " (result)", "message": " (message)"}
+_RELATIVES = {
+    "start": "starts child",
+    "cancel": "cancels child",
+    "send": "sends",
+    "forward": "forwards",
+    "done": "tells its parent",
+}
 
 
 def parents(definition: str) -> frozenset[str]:
@@ -60,6 +67,8 @@ def status_grid(
     grid.add_row("instance", Text(columns["id"], style="bold"))
     grid.add_row("definition", f"{columns['definition']} version {clean(columns['version'])}")
     grid.add_row("status", status_text(columns["status"]))
+    if columns["parent"]:
+        grid.add_row("parent", columns["parent"])
     grid.add_row("in", place(columns["configuration"], outer))
     if columns["failure"]:
         grid.add_row("failure", Text(clean(columns["failure"]), style="red"))
@@ -142,7 +151,8 @@ def what(fact: Fact) -> str:
     trigger = getattr(fact, "trigger", None)
     name = f"{clean(trigger.name)}{_KINDS[trigger.kind]}" if isinstance(trigger, Trigger) else ""
     if isinstance(fact, InstanceStarted):
-        return f"started {fact.definition} version {clean(fact.version)}"
+        parent = f" by {fact.parent.instance_id}" if fact.parent is not None else ""
+        return f"started {fact.definition} version {clean(fact.version)}{parent}"
     if isinstance(fact, Macrostep):
         return name
     # The tag says it in the past tense already: event_refused, instance_paused.
@@ -161,18 +171,25 @@ def details(entry: Entry) -> Iterable[str]:
     for key, (old, new) in entry.changes.items():
         was = f": {value(old)} →" if entry.before is not None else " ="
         yield f"context {clean(key)}{was} {value(new)}"
+    for effect in getattr(fact, "effects", ()):
+        yield _effect(effect)
     if isinstance(fact, Macrostep):
         for raised in fact.raised:
             yield f"raised {clean(raised)}"
         for timer in fact.timers_set:
             yield f"timer {clean(timer.event)} set, due in {duration(timer.due_at - fact.time)}"
-        for effect in fact.effects:
-            data = "" if effect.data is None else f" {value(effect.data)}"
-            yield f"effect {effect.kind} {clean(effect.name)}{data}"
         for log in fact.logs:
             yield f"log: {clean(log)}"
         if fact.output is not None:
             yield f"output: {value(fact.output)}"
+
+
+def _effect(effect: RequestedEffect) -> str:
+    if effect.kind in _RELATIVES:
+        other = clean(effect.data["to"] or "nobody")
+        return f"{_RELATIVES[effect.kind]} {clean(effect.name)} ({other})"
+    data = "" if effect.data is None else f" {value(effect.data)}"
+    return f"effect {effect.kind} {clean(effect.name)}{data}"
 
 
 def _guard(verdict: Verdict) -> str:

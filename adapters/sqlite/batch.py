@@ -19,11 +19,11 @@ from typing import Any
 import msgspec
 from eventsourcing.persistence import DataError, StoredEvent
 
-from statewright.adapters.sqlite.schema import OPEN, columns
+from statewright.adapters.sqlite.schema import OPEN, TRANSIENT, columns
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow
 
 _DIGEST_BYTES = 16
-_CONSTANT = frozenset({"id", "definition", "version", "started_at", "digest"})
+_CONSTANT = frozenset({"id", "definition", "version", "started_at", "digest", "parent"})
 """What an instance keeps for life."""
 
 # SQLite rewrites every index on a column that an UPDATE names, changed or not: so the indexed status is set apart, and
@@ -115,6 +115,9 @@ def _statements() -> Iterable[str]:
         f"INSERT INTO timers ({columns(TimerRow)}) SELECT {_cells(4)} FROM json_each(NEW.timers_set) WHERE true"
         f" {TIMERS_REPLACED}"
     )
+    closed = f"instance_id IN (SELECT {_cell(0)} FROM json_each(NEW.instances_closed))"
+    yield f"DELETE FROM timers WHERE {closed}"
+    yield f"UPDATE effects SET state = 'cancelled' WHERE {OPEN} AND {TRANSIENT} AND {closed}"
     yield (
         f"INSERT INTO effects ({columns(EffectRow)}) SELECT {_cells(len(EffectRow._fields))}"
         " FROM json_each(NEW.effects_requested)"
@@ -123,9 +126,6 @@ def _statements() -> Iterable[str]:
         f"UPDATE effects SET state = {_cell(0)}, error = {_cell(1)} FROM json_each(NEW.effects_ended) AS given"
         f" WHERE effects.instance_id = {_cell(3)} AND effects.effect_id = {_cell(2)}"
     )
-    closed = f"instance_id IN (SELECT {_cell(0)} FROM json_each(NEW.instances_closed))"
-    yield f"DELETE FROM timers WHERE {closed}"
-    yield f"UPDATE effects SET state = 'cancelled' WHERE {OPEN} AND {closed}"
 
 
 def _cell(index: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
@@ -193,17 +194,18 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
             return ()
         due = (
             f"SELECT * FROM (SELECT rowid AS number, due_at FROM effects WHERE {_QUEUE} AND due_at <= ?"
-            " ORDER BY due_at LIMIT ?)"
+            " ORDER BY due_at, rowid LIMIT ?)"
         )
         claim = (
             "UPDATE effects SET state = 'running', attempt = attempt + 1, lease_epoch = lease_epoch + 1, due_at = ?"
-            f" WHERE rowid IN (SELECT number FROM ({' UNION ALL '.join([due] * len(queues))}) ORDER BY due_at LIMIT ?)"
-            f" RETURNING {columns(EffectRow)}"
+            f" WHERE rowid IN (SELECT number FROM ({' UNION ALL '.join([due] * len(queues))})"
+            f" ORDER BY due_at, number LIMIT ?) RETURNING {columns(EffectRow)}, rowid"
         )
         values = [value for queue in queues for value in (*queue, now, limit)]
         with self.datastore.write(durable=False) as connection:
             rows = connection.execute(claim, (now + lease_ns, *values, limit)).fetchall()
-        return [EffectRow._make(row) for row in rows]
+        # SQLite returns them in no order; the numbers are in the order of request.
+        return [EffectRow._make(row[:-1]) for row in sorted(rows, key=itemgetter(-1))]
 
     def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:
         retry = (

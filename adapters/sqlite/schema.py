@@ -20,6 +20,9 @@ APPLICATION_ID = 0x53547772
 OPEN = "state IN ('pending', 'running')"
 """Of an effect: still to be performed. Queries say it in these words, so that SQLite finds the partial index."""
 
+TRANSIENT = "kind NOT IN ('cancel', 'done')"
+"""Of an effect: not performed any more once the instance that asked for it is cancelled."""
+
 TABLES = (
     """CREATE TABLE IF NOT EXISTS stored_events (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -47,7 +50,8 @@ TABLES = (
         updated_at INTEGER NOT NULL,
         ended_at INTEGER,
         digest TEXT NOT NULL,
-        failure TEXT NOT NULL)""",
+        failure TEXT NOT NULL,
+        parent TEXT)""",
     "CREATE INDEX IF NOT EXISTS instances_by_status ON instances (status, id)",
     """CREATE TABLE IF NOT EXISTS timers (
         instance_id TEXT NOT NULL,

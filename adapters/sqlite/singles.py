@@ -14,7 +14,7 @@ from typing import Any
 from eventsourcing.persistence import StoredEvent
 
 from statewright.adapters.sqlite.batch import TIMERS_REPLACED, UPDATED, instance_of, is_text, joined_digests, refuse_nul
-from statewright.adapters.sqlite.schema import OPEN, columns
+from statewright.adapters.sqlite.schema import OPEN, TRANSIENT, columns
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow
 
 
@@ -32,7 +32,7 @@ _EFFECT = _insert("effects", EffectRow)
 _EFFECT_ENDED = "UPDATE effects SET state = ?, error = ? WHERE instance_id = ? AND effect_id = ?"
 _CLOSED = (
     "DELETE FROM timers WHERE instance_id = ?",
-    f"UPDATE effects SET state = 'cancelled' WHERE {OPEN} AND instance_id = ?",
+    f"UPDATE effects SET state = 'cancelled' WHERE {OPEN} AND {TRANSIENT} AND instance_id = ?",
 )
 
 
@@ -63,10 +63,10 @@ def write(connection: sqlite3.Connection, position: int, events: Sequence[Stored
     many(_STATUS, [(row.status, row.id) for row in changes.instances])
     many(_TIMER_CLEARED, changes.timers_cleared)
     many(_TIMER_SET, changes.timers_set)
-    many(_EFFECT, changes.effects_requested)
-    many(_EFFECT_ENDED, [(state, error, instance_of(ended), ended) for state, error, ended in changes.effects_ended])
     for statement in _CLOSED:
         many(statement, [(instance_id,) for instance_id in changes.instances_closed])
+    many(_EFFECT, changes.effects_requested)
+    many(_EFFECT_ENDED, [(state, error, instance_of(ended), ended) for state, error, ended in changes.effects_ended])
 
 
 def _column(state: bytes) -> str | bytes:

@@ -1,6 +1,7 @@
 """XML as a tree of elements with their lines. Safe: no document type, so no entities; bounded in size and depth.
 
-A namespace stays with its element; attributes are kept by their local names, those of foreign namespaces are dropped.
+A namespace stays with its element; attributes are kept by their local names, ours with the prefix `statewright:`, those
+of foreign namespaces are dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from statewright.statecharts.places import Path
 
 SCXML = "http://www.w3.org/2005/07/scxml"
 EXTENSION = "urn:statewright"
-"""The namespace of what SCXML has no element for: `emit`, `call` and `perform`."""
+"""The namespace of what SCXML has no element for (`emit`, `call` and `perform`), and of the attribute `version`."""
+PREFIX = "statewright:"
 ELEMENTS_MAX = 200_000
 
 
@@ -69,6 +71,8 @@ def serialize(element: Element, space: str = "") -> str:
     attributes = dict(element.attributes)
     if element.space != space:
         attributes = {"xmlns": element.space, **attributes}
+    if any(name.startswith(PREFIX) for name in attributes):
+        attributes = {f"xmlns:{PREFIX[:-1]}": EXTENSION, **attributes}
     head = element.tag + "".join(f" {name}={quoteattr(value)}" for name, value in attributes.items())
     if not element.parts:
         return f"<{head}/>"
@@ -106,7 +110,8 @@ class _Builder:
         if len(self._stack) >= DEPTH_MAX:
             refuse(DEPTH_MESSAGE, line)
         space, _, tag = name.rpartition(" ")
-        kept = {key: value for key, value in attributes.items() if " " not in key}
+        ours = {key.replace(f"{EXTENSION} ", PREFIX): value for key, value in attributes.items()}
+        kept = {key: value for key, value in ours.items() if " " not in key}
         path = self._path
         if self._stack:
             counts = self._counts[-1]

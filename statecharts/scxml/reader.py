@@ -18,7 +18,7 @@ from statewright.statecharts.errors import ChartError
 from statewright.statecharts.places import Faults
 from statewright.statecharts.reader import CEL_WORDS
 from statewright.statecharts.scxml.content import ContentReader
-from statewright.statecharts.scxml.elements import SCXML, Element, parse_elements
+from statewright.statecharts.scxml.elements import PREFIX, SCXML, Element, parse_elements
 from statewright.statecharts.scxml.values import cel_text, inline, parse_inline
 
 _NAME_CHARS = re.compile(r"[^A-Za-z0-9_-]")
@@ -52,10 +52,15 @@ def read_scxml(
 
 
 class ChartReader(ContentReader):
-    def __init__(self, faults: Faults, folder: FilePath | None, files: tuple[FilePath, ...] = ()) -> None:
-        """`files`: those being read, so that one that invokes itself is not read for ever."""
+    def __init__(
+        self, faults: Faults, folder: FilePath | None, files: tuple[FilePath, ...] = (), version: str = "1"
+    ) -> None:
+        """`files`: those being read, so that one that invokes itself is not read for ever. `version`: of a document that
+        says none."""
         super().__init__(faults, folder)
         self.files = files
+        self.name = ""
+        self.version = version
         self.late = False
         self.ids: set[str] = set()
         self.numbers: dict[str, int] = {}
@@ -75,7 +80,8 @@ class ChartReader(ContentReader):
         self.ids = {element.get("id") for element in _walk(root) if element.tag in _STATES}
         self._known(root)
         title = root.get("name") or name
-        chart_name = _NAME_CHARS.sub("-", title)[:128] or "chart"
+        self.name = chart_name = _NAME_CHARS.sub("-", title)[:128] or "chart"
+        self.version = root.get(f"{PREFIX}version") or self.version
         states = []
         scripts = []
         initials = []
@@ -90,6 +96,7 @@ class ChartReader(ContentReader):
                 initials.append(child)
         chart = d.Definition(
             name=chart_name,
+            version=self.version,
             expressions="dynamic",
             context=tuple(self.declarations),
             initial=self._initial(root, {"initial": initials}),
@@ -265,8 +272,15 @@ class ChartReader(ContentReader):
         if content.get("expr"):
             return None, content.get("expr")
         if len(documents) == 1:
-            return ChartReader(self.faults, self.folder, self.files).chart(documents[0], "child"), ""
+            reader = ChartReader(self.faults, self.folder, self.files, self.version)
+            return reader.chart(documents[0], self._child_name()), ""
         return None, cel_text(content.text.strip())
+
+    def _child_name(self) -> str:
+        """The name of a child that has none: no other chart's, because the engine tells definitions apart by it."""
+        key = f"children of {self.state}"
+        self.numbers[key] = number = self.numbers.get(key, 0) + 1
+        return f"{self.name}-{self.state}" + (f"-{number}" if number > 1 else "")
 
     def _file(self, element: Element, src: str) -> d.Definition | None:
         """The chart in another file. One that is being read already is left to be read when it is invoked."""
@@ -279,7 +293,7 @@ class ChartReader(ContentReader):
         except ChartError as error:
             self.fault(element, f"the file {src!r}: {error.faults[0]}")
             return None
-        return ChartReader(self.faults, self.folder, (*self.files, path)).chart(root, path.stem)
+        return ChartReader(self.faults, self.folder, (*self.files, path), self.version).chart(root, path.stem)
 
     def _finalize(self, element: Element) -> tuple[d.AnyAction, ...]:
         """The content; an empty one puts what comes back where `namelist` and locations say (6.5.2)."""

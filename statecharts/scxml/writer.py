@@ -18,7 +18,7 @@ from statewright.statecharts import definition as d
 from statewright.statecharts.definition import Json
 from statewright.statecharts.durations import parse_duration
 from statewright.statecharts.errors import ChartError, Fault
-from statewright.statecharts.scxml.elements import EXTENSION, SCXML
+from statewright.statecharts.scxml.elements import EXTENSION, PREFIX, SCXML
 from statewright.statecharts.scxml.values import cel_text, cel_tree, holds_text
 
 
@@ -38,6 +38,7 @@ class _Writer:
         self.faults: list[Fault] = []
         self.depth = 0
         self.state = ""
+        self.version = "1"
         self._actions: dict[type, Callable[[Any], None]] = {
             d.Assign: self._assign,
             d.Raise: self._raise,
@@ -97,7 +98,11 @@ class _Writer:
         initial = " ".join(chart.initial.target) if chart.initial and not chart.initial.actions else ""
         name = str(chart.meta.get("name", chart.name))
         attributes = {"xmlns": xmlns, "version": "1.0", "name": name, "datamodel": "cel", "initial": initial}
+        outer, self.version = self.version, chart.version
+        if chart.version != outer:
+            attributes |= {f"xmlns:{PREFIX[:-1]}": EXTENSION, f"{PREFIX}version": chart.version}
         self.element("scxml", inner, **attributes, binding="late" if late else "")
+        self.version = outer
 
     def _data(self, declarations: Iterable[d.Declaration]) -> None:
         def inner() -> None:

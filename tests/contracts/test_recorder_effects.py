@@ -138,11 +138,25 @@ def test_closing_an_instance_cancels_what_is_open_and_nothing_else(recorder: Ins
     request(recorder, effect(0), effect(1), effect(2), effect(0, instance_id="a-1"), effect(0, instance_id="b"))
     recorder.insert_events([], changes=Changes(effects_ended=[("done", "", "a-1-1")]))
     claim(recorder, limit=1)
-    recorder.insert_events([], changes=Changes(effects_requested=[effect(3)], instances_closed=["a"]))
-    assert [row.state for row in recorder.select_effects("a")] == ["cancelled", "done", "cancelled", "cancelled"]
+    recorder.insert_events([], changes=Changes(instances_closed=["a"]))
+    assert [row.state for row in recorder.select_effects("a")] == ["cancelled", "done", "cancelled"]
     assert [row.state for row in recorder.select_effects("a-1")] == ["pending"]
     assert [row.state for row in recorder.select_effects("b")] == ["pending"]
     assert recorder.release_effects() == 0
+
+
+def test_closing_spares_what_is_asked_for_with_it_and_what_relatives_wait_for(recorder: InstanceRecorder) -> None:
+    lasting = [effect(index, kind=kind) for index, kind in enumerate(("cancel", "done"))]
+    request(recorder, *lasting, effect(2, kind="start"))
+    recorder.insert_events([], changes=Changes(effects_requested=[effect(3)], instances_closed=["a"]))
+    assert [row.state for row in recorder.select_effects("a")] == ["pending", "pending", "cancelled", "pending"]
+
+
+def test_due_effects_of_all_kinds_are_taken_in_the_order_of_request(recorder: InstanceRecorder) -> None:
+    kinds = ("start", "send", "cancel", "send", "start", "done")
+    request(recorder, *(effect(index, kind=kind) for index, kind in enumerate(kinds)))
+    claimed = [claim(recorder, limit=2, kinds=("cancel", "done", "send", "start")) for _ in range(3)]
+    assert [[row.kind for row in rows] for rows in claimed] == [list(kinds[:2]), list(kinds[2:4]), list(kinds[4:])]
 
 
 def test_ids_that_contain_each_other_are_told_apart(recorder: InstanceRecorder) -> None:

@@ -1,4 +1,4 @@
-"""SCXML charts in the durable engine: their sends are timers, their data is the context; no children yet."""
+"""SCXML charts in the durable engine: their sends are timers, their data is the context."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from statewright.engine.errors import InvalidError
 from statewright.statecharts import Chart
 from tests.engine.worlds import World, until
 
@@ -85,19 +84,3 @@ async def test_an_error_in_an_expression_is_an_event(world: World) -> None:
         await is_in(world, "waiting")
         outcome = await world.engine.send("i", "bad")
         assert (outcome.kind, outcome.configuration, outcome.status) == ("recorded", ("f",), "completed")
-
-
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        (
-            '<state id="s"><invoke><content><scxml><final/></scxml></content></invoke></state>',
-            "invokes a child in state",
-        ),
-        ('<state id="s"><datamodel><data id="x" expr="1"/></datamodel></state>', "binds data late in state 's'"),
-    ],
-)
-async def test_what_the_engine_cannot_do_is_refused_when_it_opens(tmp_path: Path, body: str, said: str) -> None:
-    world = World(tmp_path / "store.db", Chart.from_scxml(f"{HEAD}{body}</scxml>".encode()))
-    with pytest.raises(InvalidError, match=said):
-        await world.open()

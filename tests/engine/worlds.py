@@ -9,8 +9,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from statewright.engine import Engine, ManualClock
+from statewright.engine.clock import SECOND_NS
 from statewright.engine.events import AnyFact
 from statewright.engine.recorder import Store
+from statewright.engine.relatives import KINDS
 from statewright.engine.verify import verify_store
 from statewright.statecharts import Chart
 
@@ -28,6 +30,7 @@ class World:
         self.clock = ManualClock()
         self.handlers: dict[str, Callable[..., Any]] = {}
         self.make_store: Callable[[str], str | Store] = lambda url: url
+        self.options: dict[str, Any] = {}
         self.engine: Engine
 
     async def __aenter__(self) -> Self:
@@ -43,7 +46,9 @@ class World:
 
     async def open(self, **options: Any) -> Engine:
         store = self.make_store(self.url)
-        self.engine = await Engine.open(store, charts=self.charts, clock=self.clock, **options).__aenter__()
+        self.engine = await Engine.open(
+            store, charts=self.charts, clock=self.clock, **{**self.options, **options}
+        ).__aenter__()
         for name, handler in self.handlers.items():
             self.engine.handler(name)(handler)
         return self.engine
@@ -69,6 +74,30 @@ class World:
     async def facts(self, instance_id: str, *, after: int = 0, to: int | None = None) -> list[Any]:
         """The recorded facts: `Any`, because a test knows which it expects, and fails if it is another."""
         return list(await self.engine.history(instance_id, after=after, to=to))
+
+    async def settle(self) -> None:
+        """Wait until nothing is due any more and nothing under way: all that is left to do waits for the clock."""
+        recorder = self.engine.recorder
+
+        def is_quiet() -> bool:
+            position = recorder.max_notification_id()
+            now = self.clock.now()
+            timer_at = recorder.next_timer_at()
+            effect_at = recorder.next_effect_at(names=list(self.handlers), kinds=KINDS)
+            quiet = effect_at is None and (timer_at is None or timer_at > now)
+            return quiet and recorder.max_notification_id() == position
+
+        await until(lambda: self.engine.on_reader(is_quiet), "the engine to have nothing to do")
+
+    async def run(self, seconds: float = 3600.0) -> None:
+        """Let happen all that is due within `seconds`, each at its time."""
+        end = self.clock.now() + round(seconds * SECOND_NS)
+        while True:
+            await self.settle()
+            at = await self.engine.on_reader(self.engine.recorder.next_timer_at)
+            if at is None or at > end:
+                return
+            self.clock.advance((at - self.clock.now()) / SECOND_NS)
 
     async def last(self, instance_id: str) -> Any:
         return (await self.facts(instance_id))[-1]

@@ -65,7 +65,7 @@ def test_leaving_the_state_cancels_the_child_unheard() -> None:
 def test_a_state_left_within_the_macrostep_starts_no_child() -> None:
     run = Run(parent(child(), '<transition target="t"/>'))
     assert run.to_the_end().data["seen"] == []
-    assert not any(step.children for step in run.simulation.steps)
+    assert not any(step.requests for step in run.simulation.steps)
 
 
 def test_a_state_entered_again_starts_a_new_child() -> None:
@@ -114,7 +114,7 @@ def test_what_cannot_be_invoked_is_an_error() -> None:
     for attributes in ('type="carrier-pigeon"', 'namelist="nope"', 'typeexpr="17"'):
         run = Run(parent(child(attributes)))
         assert "error.execution" in run.raised
-        assert not any(step.children for step in run.simulation.steps)
+        assert not any(step.requests for step in run.simulation.steps)
 
 
 def test_a_chart_in_a_text_is_read_when_it_is_invoked() -> None:
@@ -123,7 +123,7 @@ def test_a_chart_in_a_text_is_read_when_it_is_invoked() -> None:
     assert good.data["seen"] == [["done.invoke.w", "w", None]]
     bad = Run(parent('id="w"><content expr="\'nonsense\'"/></invoke>')).data["seen"]
     assert bad[0][0] == "error.invoke.w"
-    assert "not valid XML" in bad[0][2]["reason"]
+    assert "not valid XML" in bad[0][2]["message"]
 
 
 def test_files_are_read_with_the_chart_and_expressions_later(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_computed_src_leads_to_no_python(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text("raise AssertionError('was run')")
     for src in ("code.py:chart", "code.py"):
         body = f"""<state id="s"><invoke id="w" srcexpr="'{src}'"/><transition event="error.invoke.w" target="t">
-          <assign location="why" expr="_event.data.reason"/></transition></state><state id="t"/>
+          <assign location="why" expr="_event.data.message"/></transition></state><state id="t"/>
           <datamodel><data id="why"/></datamodel>"""
         run = Run(scxml(body, folder=tmp_path))
         assert run.leaves == ("t",)

@@ -1,34 +1,18 @@
-"""The W3C's SCXML 1.0 implementation report plan tests, transformed: CEL instead of ECMAScript.
-
-They are third-party and not part of this repository. They are looked for in `../shared/statecharts/w3c-irp` beside it,
-or where the environment variable `STATEWRIGHT_W3C_IRP` says, and are run in place; a test passes when its run ends in
-the state `pass`. What these tests show is "passes N of 163 W3C IRP tests, transformed", no more.
-"""
+"""The W3C IRP tests, transformed, in memory (see `w3c_irp.py`: what they are, and where they are)."""
 
 from __future__ import annotations
 
-import json
-import os
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from statewright.statecharts import Chart, load_chart
 from statewright.statecharts.scxml import write_scxml
 from statewright.statecharts.simulate import Simulation
+from tests.statecharts.w3c_irp import FOLDER, IDS, TESTS, clause, skip_if_absent
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = Path(os.environ.get("STATEWRIGHT_W3C_IRP", ROOT.parent / "shared" / "statecharts" / "w3c-irp"))
-ABSENT = not (FOLDER / "manifest.json").is_file()
-TESTS: list[dict[str, Any]] = [] if ABSENT else json.loads((FOLDER / "manifest.json").read_text())
-
-pytestmark = pytest.mark.skipif(ABSENT, reason=f"the transformed W3C IRP tests are not at {FOLDER}")
-
-
-def ids() -> list[str]:
-    return [test["id"] for test in TESTS] or ["absent"]
+pytestmark = skip_if_absent
 
 
 @cache
@@ -43,10 +27,9 @@ def end_of(chart: Chart) -> tuple[str, ...]:
     return simulation.run().leaves
 
 
-@pytest.mark.parametrize("test", ids())
+@pytest.mark.parametrize("test", IDS)
 def test_ends_in_pass(test: str) -> None:
-    clause = next(f"{t['spec']}: {t['desc']}" for t in TESTS if t["id"] == test)
-    assert outcome(test) == ("pass",), clause
+    assert outcome(test) == ("pass",), clause(test)
 
 
 def test_the_claim() -> None:
@@ -56,14 +39,14 @@ def test_the_claim() -> None:
     )
 
 
-@pytest.mark.parametrize("test", ids())
+@pytest.mark.parametrize("test", IDS)
 def test_written_back_it_is_the_same_definition(test: str) -> None:
     chart = load_chart(FOLDER / f"{test}.scxml")
     again = Chart.from_scxml(write_scxml(chart.definition).encode(), folder=FOLDER)
     assert again.digest == chart.digest
 
 
-@pytest.mark.parametrize("test", ids())
+@pytest.mark.parametrize("test", IDS)
 def test_its_json_is_the_same_definition(test: str, tmp_path: Path) -> None:
     chart = load_chart(FOLDER / f"{test}.scxml")
     (tmp_path / "chart.json").write_bytes(chart.to_json())
