@@ -44,6 +44,8 @@ from statewright.statecharts.facts import (
     Verdict,
 )
 from statewright.statecharts.subscriptions import Mapped, Subscription
+from statewright.statecharts.transitions_form import from_transitions
+from statewright.statecharts.xstate import from_xstate
 
 __all__ = [
     "Chart",
@@ -73,6 +75,8 @@ __all__ = [
     "chart",
     "emit",
     "final",
+    "from_transitions",
+    "from_xstate",
     "history",
     "if_",
     "load_chart",

@@ -32,7 +32,7 @@ KINDS: dict[str, type[d.Action]] = {
     )
 }
 # What a text alone stands for: `raise: reviewed` is `raise: {event: reviewed}`.
-_SHORT = {
+SHORT_FIELDS = {
     "raise": "event",
     "send": "event",
     "cancel": "sendid",
@@ -43,7 +43,7 @@ _SHORT = {
     "script": "source",
 }
 # Of each of these, exactly one has to be given.
-_ONE_OF = {
+ONE_OF = {
     "raise": ("event",),
     "send": ("event", "eventexpr"),
     "cancel": ("sendid", "sendidexpr"),
@@ -152,6 +152,8 @@ class ActionsReader:
 
     def _action(self, tree: Any, path: Path) -> d.AnyAction | None:
         if isinstance(tree, str):
+            if not tree:
+                self.fault(path, "expected an action, or the name of a handler, got an empty text")
             action: d.AnyAction = d.Perform(name=tree)
             self.places.put(action, path, self.state)
             return action
@@ -181,11 +183,11 @@ class ActionsReader:
             self.known(tree, {"guard", "then", "else"}, path, "the if")
             branch = {"guard": tree.get("guard"), "actions": tree.get("then")}
             return {"branches": [branch], "otherwise": tree.get("else")}
-        if isinstance(tree, str) and kind in _SHORT:
+        if isinstance(tree, str) and kind in SHORT_FIELDS:
             if kind == "call":
                 service, _, method = tree.rpartition(".")
                 return {"service": service, "method": method}
-            return {_SHORT[kind]: tree}
+            return {SHORT_FIELDS[kind]: tree}
         if isinstance(tree, Mapping):
             return dict(tree)
         if kind == "block":
@@ -203,10 +205,12 @@ class ActionsReader:
                 read[key] = self._field(key, fields, path)
             elif key in ("service", "method", "array", "item", "source"):
                 read[key] = ""
-        self._require(kind, read, path)
+        self._require(kind, fields, read, path)
         if kind == "raise" and "event" not in read:
             return None
         if kind == "perform" and "name" not in read:
+            return None
+        if kind == "if" and "branches" not in read:
             return None
         action: Any = struct(**read)
         self.places.put(action, path, self.state)
@@ -244,8 +248,8 @@ class ActionsReader:
             self.places.put(branch, path, self.state)
             yield branch
 
-    def _require(self, kind: str, read: Mapping[str, Any], path: Path) -> None:
-        wanted = _ONE_OF.get(kind, ())
+    def _require(self, kind: str, fields: Mapping[str, Any], read: Mapping[str, Any], path: Path) -> None:
+        wanted = ONE_OF.get(kind, ())
         if wanted and sum(1 for key in wanted if read.get(key)) != 1:
             self.fault(
                 path, f"expected {' or '.join(map(repr, wanted))} in {kind!r}" + " (one of them)" * (len(wanted) > 1)
@@ -255,6 +259,8 @@ class ActionsReader:
         for key in ("array", "item", "source"):
             if read.get(key) == "":
                 self.fault(path, f"expected {key!r} in {kind!r}, which is missing")
+        if kind == "if" and not fields.get("branches"):
+            self.fault(path, "expected 'branches' in 'if', at least one")
         if kind == "assign" and not (read.get("values") or read.get("function")):
             self.fault(path, "expected at least one field to assign")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from statewright.statecharts.places import Faults, Places
 from statewright.statecharts.reader import read_definition
 from statewright.statecharts.scxml.reader import read_scxml
 from statewright.statecharts.subscriptions import Subscription
+from statewright.statecharts.transitions_reader import is_transitions, read_transitions
 
 Functions = Mapping[str, Callable[..., Any]]
 Machine = ChartMachine
@@ -97,6 +99,27 @@ class Chart:
         except RecursionError:
             raise ChartError([Fault(path="", message=DEPTH_MESSAGE)]) from None
 
+    @classmethod
+    def from_transitions(
+        cls,
+        config: Any,
+        functions: Functions | None = None,
+        lines: Mapping[tuple[str | int, ...], int] | None = None,
+        *,
+        folder: Path | None = None,
+        **options: Any,
+    ) -> Chart:
+        """A chart from a configuration of the `transitions` library; `options` are those of
+        `transitions_form.from_transitions`. Raises ChartError with all faults."""
+        faults, given = Faults(Places(lines)), functions or {}
+        try:
+            definition, found = read_transitions(config, faults, given, **options)
+        except RecursionError:
+            raise ChartError([Fault(path="", message=DEPTH_MESSAGE)]) from None
+        if definition is None:
+            raise ChartError(faults.sorted())
+        return cls(definition, {**given, **found}, faults=faults, folder=folder)
+
     def child(self, request: StartChild) -> Chart:
         """The chart of a child that is to be started: the one in the definition, or in a file in the chart's folder, or
         in a text. Raises ChartError or ChartNotFound."""
@@ -113,9 +136,19 @@ class Chart:
             found = self._children[request.key] = Chart(definition, self.functions, folder=self.folder)
         return found
 
+    def children(self) -> Iterator[Chart]:
+        """The charts that it says it invokes: those in the definition and those in files beside the chart's own. Raises
+        ChartError, ChartNotFound."""
+        for state, index, invoke in d.walk_invokes(self.definition):
+            if invoke.chart is not None or (self.folder is not None and Path(invoke.src).suffix in SUFFIXES):
+                yield self.child(StartChild(invoke.id, child_key(state.id, index), invoke.src))
+
     def _beside(self, src: str) -> Chart:
         name = src.removeprefix("file:")
-        path = ((self.folder or Path()) / name).resolve()
+        folder = self.folder or Path()
+        path = (folder / name).resolve()
+        if not path.suffix:  # the name of a definition: without an engine to ask, the file that is called so
+            path = next((found for suffix in SUFFIXES if (found := path.with_suffix(suffix)).is_file()), path)
         # Checked by name too: what a chart computes must never lead to a Python attribute.
         if self.folder is None or not path.is_relative_to(self.folder.resolve()) or path.suffix not in SUFFIXES:
             raise ChartNotFound(src, f"expected a file in the chart's folder, one of {', '.join(SUFFIXES)}")
@@ -155,22 +188,6 @@ class Chart:
         """The names of the `perform` effects that the chart can request, in document order."""
         return tuple(dict.fromkeys(a.name for a in d.walk_actions(self.definition) if isinstance(a, d.Perform)))
 
-    @cached_property
-    def needs(self) -> tuple[str, ...]:
-        """What a host must do for the chart besides timers and effects, each as the rest of a sentence."""
-        needs = []
-        invoking = next((f"{state.id!r}" for state, _, _ in d.walk_invokes(self.definition)), "")
-        if invoking:
-            needs.append(f"invokes a child in state {invoking}")
-        late = next((f"{state.id!r}" for state in d.walk_states(self.definition) if state.context), "")
-        if late:
-            needs.append(f"binds data late in state {late}")
-        sends = (action for action in d.walk_actions(self.definition) if isinstance(action, d.Send))
-        elsewhere = (send for send in sends if send.targetexpr or send.target not in ("", "#_internal"))
-        if self.machine.strict and (send := next(elsewhere, None)) is not None:
-            needs.append(f"sends {send.event or send.eventexpr!r} to {send.target or send.targetexpr!r}")
-        return tuple(needs)
-
     def __repr__(self) -> str:
         return f"<Chart {self.name} version {self.version} digest {self.digest[:12]}>"
 
@@ -178,8 +195,9 @@ class Chart:
 def load_chart(source: str | Path, functions: Functions | None = None) -> Chart:
     """The chart in a `.yaml`, `.yml`, `.json` or `.scxml` file, or at `module:attribute` or `file.py:attribute`.
 
-    `functions` are what a file's `{function: name}` may refer to. Raises ChartError with every fault and its line,
-    ChartNotFound if there is no such file, module or attribute.
+    A `.json` file with an `id` and no `name`, or called `*.xstate.json`, is an XState configuration (see `xstate`).
+    `functions` are what a file's `{function: name}`, or XState's names, may refer to. Raises ChartError with every
+    fault and its line, ChartNotFound if there is no such file, module or attribute.
     """
     text = str(source)
     _, colon, attribute = text.rpartition(":")
@@ -202,6 +220,14 @@ def _load_file(path: Path, functions: Functions | None) -> Chart:
     if path.suffix == ".scxml":
         return Chart.from_scxml(data, path.stem, folder=path.parent, file=path)
     tree, lines = read_document(data, is_json=path.suffix == ".json")
+    if path.suffix == ".json":
+        from statewright.statecharts import xstate  # which builds charts itself
+
+        if xstate.is_xstate(tree, path.name):
+            return xstate.build(tree, xstate.Meanings(functions or {}), lines=lines, file=path)
+    if is_transitions(tree):
+        name = None if tree.get("name") else re.sub(r"[^A-Za-z0-9_-]", "-", path.stem)[:128]
+        return Chart.from_transitions(tree, functions, lines, name=name, folder=path.parent)
     return Chart.from_tree(tree, functions, lines, folder=path.parent)
 
 

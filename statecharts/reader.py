@@ -23,7 +23,7 @@ from statewright.statecharts.places import Faults, Path
 
 ID_CHARS_MAX = 256
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
-_STATE_ID = re.compile(r"[\w.:·-]+")
+STATE_ID = re.compile(r"[\w.:·-]+")
 _DESCRIPTOR = re.compile(r"\*|[^\s.*]+(\.[^\s.*]+)*(\.\*?)?")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 CEL_WORDS = frozenset(
@@ -114,7 +114,11 @@ class _Reader(ActionsReader):
         if tree is None:
             return ()
         if isinstance(tree, list):
-            items = [(item.get("name", ""), item, i) for i, item in enumerate(tree) if isinstance(item, Mapping)]
+            items = [
+                (item.get("name", ""), item, i)
+                for i, item in enumerate(tree)
+                if isinstance(item, Mapping) and isinstance(item.get("name", ""), str)
+            ]
             if len(items) != len(tree):
                 self.fault(path, "expected each field of the list to be a mapping with name and type")
         elif isinstance(tree, Mapping):
@@ -135,6 +139,8 @@ class _Reader(ActionsReader):
             self.fault(path, f"expected a type such as int or a mapping with type and default, got {self.kind(tree)}")
             tree = {}
         self.known(tree, {"name", "type", "default", "expr", "description"}, path, f"field {name!r}")
+        if tree.get("name", name) != name:
+            self.fault((*path, "name"), f"expected no name, or the key {name!r}, got {tree['name']!r}")
         text, default = self.text(tree, "type", path) or "dyn", tree.get("default", UNSET)
         try:
             text = parse_type(text).text
@@ -194,7 +200,7 @@ class _Reader(ActionsReader):
         if not isinstance(tree, Mapping):
             self.fault(path, f"expected a mapping that says what state {state_id!r} does, got {self.kind(tree)}")
             tree = {}
-        if not _STATE_ID.fullmatch(state_id) or len(state_id) > ID_CHARS_MAX:
+        if not STATE_ID.fullmatch(state_id) or len(state_id) > ID_CHARS_MAX:
             self.fault(path, f"expected a state id of letters, digits and _ . : - only, got {state_id!r}")
         self.known(tree, _STATE_KEYS, path, f"state {state_id!r}")
         if tree.get("id", state_id) != state_id:
@@ -233,10 +239,7 @@ class _Reader(ActionsReader):
                 outer, self.state = self.state, ""
                 chart = self.chart(item["chart"], (*place, "chart"))
                 self.state = outer
-            if (
-                sum(map(bool, (chart, texts["src"], texts["srcexpr"], texts["contentexpr"]))) != 1
-                and "chart" not in item
-            ):
+            if sum(map(bool, ("chart" in item, texts["src"], texts["srcexpr"], texts["contentexpr"]))) != 1:
                 self.fault(place, "expected one of chart, src, srcexpr and contentexpr in the invoke")
             data, autoforward = item.get("data", {}), item.get("autoforward", False)
             if not isinstance(data, Mapping) or not isinstance(autoforward, bool):
@@ -315,6 +318,9 @@ class _Reader(ActionsReader):
         if isinstance(tree, Mapping):
             return [(key, item, (*path, key)) for key, item in tree.items()]
         if isinstance(tree, list) and keys == "delays":
+            for index, item in enumerate(tree):
+                if not isinstance(item, Mapping):
+                    self.fault((*path, index), f"expected a transition with its delay, got {self.kind(item)}")
             return [
                 (item.get("delay", ""), {k: v for k, v in item.items() if k != "delay"}, (*path, index))
                 for index, item in enumerate(tree)
@@ -341,6 +347,8 @@ class _Reader(ActionsReader):
             self.fault(path, f"expected a transition, a mapping with event and target, got {self.kind(tree)}")
             return []
         self.known(tree, _EXPLICIT_KEYS, path, "the transition")
+        if "event" in tree and "events" in tree:
+            self.fault(path, "expected either event or events, got both")
         event = tree.get("events", tree.get("event"))
         names = event.split() if isinstance(event, str) else self.strings(event, (*path, "events"))
         events = tuple(name for text in names for name in self._descriptors(text, path))

@@ -22,6 +22,7 @@ _COMMANDS = (
     ("check", "charts:check", "Look for faults in a chart without running it."),
     ("simulate", "charts:simulate", "Run a chart on a virtual clock, recording nothing."),
     ("render", "charts:render", "Print a chart as a diagram or in another form."),
+    ("schema", "schema:schema", "Print the JSON Schema of a chart's YAML or JSON form, for editors."),
     ("serve", "serve:serve", "Run the engine: NATS doors, timers, effects, projections."),
     ("start", "commands:start", "Start an instance of a definition."),
     ("send", "commands:send", "Send an event to an instance."),
