@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from statewright.adapters.nats.server import EmbeddedServer
 from statewright.engine import Engine, Outcome
 from statewright.engine.events import EventDeferred
 from statewright.engine.verify import Verification, verify_store
+from tests.crash.processes import EngineProcesses, until
 from tests.crash.workload import Item, Workload
 
 SEED = 20_240_229
@@ -34,62 +33,7 @@ KILLS = 20
 KILLS_TRIED_MAX = 30
 LIMIT_S = 120.0
 REQUEST_TIMEOUT_S = 0.4
-PROCESS = Path(__file__).with_name("engine_process.py")
-
-
-class EngineProcesses:
-    """The engine process that is running and, its code loaded already, the one that comes after it."""
-
-    def __init__(self, *arguments: str, log: Path) -> None:
-        self._arguments = arguments
-        self._log = log.open("wb")
-        self._next = asyncio.create_task(self._load())
-        self._running: asyncio.subprocess.Process | None = None
-
-    async def start(self, *, until_ready: bool = True) -> None:
-        self._running = await self._next
-        self._next = asyncio.create_task(self._load())
-        assert self._running.stdin is not None
-        self._running.stdin.write(b"go\n")
-        if until_ready:
-            await self._says(self._running, b"ready\n")
-
-    async def kill(self) -> None:
-        assert self._running is not None
-        self._running.kill()
-        assert await self._running.wait() == -9
-
-    async def stop(self) -> None:
-        """Ask the running one to end, as an operator would."""
-        assert self._running is not None
-        self._running.terminate()
-        assert await asyncio.wait_for(self._running.wait(), 10) == 0
-
-    async def close(self) -> None:
-        """Leave none running, whatever happened."""
-        loaded = await asyncio.gather(self._next, return_exceptions=True)
-        for process in (self._running, *loaded):
-            if isinstance(process, asyncio.subprocess.Process) and process.returncode is None:
-                process.kill()
-                await process.wait()
-        self._log.close()
-
-    async def _load(self) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(PROCESS),
-            *self._arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=self._log,
-        )
-        await self._says(process, b"loaded\n")
-        return process
-
-    async def _says(self, process: asyncio.subprocess.Process, line: bytes) -> None:
-        assert process.stdout is not None
-        said = await asyncio.wait_for(process.stdout.readline(), 20)
-        assert said == line, f"expected the engine to say {line!r}, it said {said!r}; see {self._log.name}"
+PROGRAM = Path(__file__).with_name("engine_process.py")
 
 
 def work() -> tuple[list[Item], list[Item]]:
@@ -140,14 +84,6 @@ async def a_commit(path: Path) -> None:
     connection.close()
 
 
-async def until(condition: Callable[[], bool], *, looking_every_s: float = 0.02) -> None:
-    """The test's own time limit bounds it."""
-    while True:
-        if condition():
-            return
-        await asyncio.sleep(looking_every_s)
-
-
 def is_at_rest(path: Path) -> bool:
     """Everything sent is recorded, all effects have ended and no timer is left."""
     connection = sqlite3.connect(path)
@@ -168,7 +104,7 @@ async def test_what_was_acknowledged_is_recorded_once_whenever_the_engine_is_kil
         server = await EmbeddedServer.start(tmp_path / "server")
         where = server.endpoint
         url = where.url.replace("://", f"://{where.user}:{where.password}@")
-        engines = EngineProcesses(f"sqlite:///{path}", url, str(performed), log=tmp_path / "engine.log")
+        engines = EngineProcesses(PROGRAM, f"sqlite:///{path}", url, str(performed), log=tmp_path / "engine.log")
         client = await Client.connect(where, timeout_s=REQUEST_TIMEOUT_S)
         workload = Workload(client)
         try:
