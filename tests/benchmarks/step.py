@@ -1,4 +1,4 @@
-"""What one `step` costs, in microseconds an event, beside `transitions` nested on the same charts in the same run.
+"""What one `step` costs, in microseconds an event, beside other libraries on the same charts in the same run.
 
     python tests/benchmarks/step.py [--rounds N]
 
@@ -13,9 +13,19 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from transitions.extensions.nesting import HierarchicalMachine
-
 from statewright.statecharts import Chart, Event, chart, final, history, parallel, state, to
+from tests.benchmarks.peers import (
+    Round,
+    statemachine_approval,
+    statemachine_flat,
+    statemachine_nested,
+    statemachine_regions,
+    transitions_all,
+    transitions_approval,
+    transitions_flat,
+    transitions_nested,
+    transitions_regions,
+)
 
 CYCLES = 400
 
@@ -105,75 +115,6 @@ def drive(subject: Chart, names: list[str], context: dict[str, Any]) -> Callable
     return run
 
 
-class Model:
-    """What a `HierarchicalMachine` moves. The machine gives it its triggers as methods."""
-
-    amount = 20
-
-    def affordable(self) -> bool:
-        return self.amount < 1000
-
-
-def drive_transitions(states: list[Any], rows: list[Any], initial: str, names: list[str]) -> Callable[[], int]:
-    model = Model()
-    HierarchicalMachine(model, states=states, transitions=rows, initial=initial, auto_transitions=False)
-    triggers = [getattr(model, name) for name in names]
-
-    def run() -> int:
-        for _ in range(CYCLES // 4):
-            for trigger in triggers:
-                trigger()
-        return CYCLES // 4 * len(triggers)
-
-    return run
-
-
-def transitions_flat() -> Callable[[], int]:
-    rows = [["go", f"s{i}", f"s{(i + 1) % 8}"] for i in range(8)]
-    return drive_transitions([f"s{i}" for i in range(8)], rows, "s0", ["go"])
-
-
-def transitions_nested() -> Callable[[], int]:
-    tree: list[Any] = ["x", "y"]
-    path = []
-    for name in ("n4", "n3", "n2", "n1", "top"):
-        tree = [{"name": name, "children": tree, "initial": tree[0] if isinstance(tree[0], str) else tree[0]["name"]}]
-        path.insert(0, name)
-    prefix = "_".join(path)
-    rows = [["go", f"{prefix}_x", f"{prefix}_y"], ["back", f"{prefix}_y", f"{prefix}_x"]]
-    return drive_transitions(tree, rows, f"{prefix}_x", ["go", "back"])
-
-
-def transitions_regions(count: int) -> Callable[[], int]:
-    parts = [{"name": f"r{i}", "children": ["a", "b"], "initial": "a"} for i in range(count)]
-    rows = [
-        row
-        for i in range(count)
-        for row in ([f"go{i}", f"p_r{i}_a", f"p_r{i}_b"], [f"back{i}", f"p_r{i}_b", f"p_r{i}_a"])
-    ]
-    return drive_transitions([{"name": "p", "parallel": parts}], rows, "p", [f"go{count // 2}", f"back{count // 2}"])
-
-
-def transitions_all(count: int) -> Callable[[], int]:
-    parts = [{"name": f"r{i}", "children": ["a", "b"], "initial": "a"} for i in range(count)]
-    pairs = [("a", "b"), ("b", "a")]
-    rows = [["all", f"p_r{i}_{source}", f"p_r{i}_{target}"] for i in range(count) for source, target in pairs]
-    return drive_transitions([{"name": "p", "parallel": parts}], rows, "p", ["all"])
-
-
-def transitions_approval() -> Callable[[], int]:
-    states = ["draft", "submitted", "under", "escalated", "changes", "approved", "rejected"]
-    rows = [
-        {"trigger": "submit", "source": "draft", "dest": "submitted", "conditions": "affordable"},
-        ["assign", "submitted", "under"],
-        {"trigger": "approve", "source": "under", "dest": "approved", "conditions": "affordable"},
-        ["change", "under", "changes"],
-        ["submit", "changes", "submitted"],
-        ["reopen", "approved", "draft"],
-    ]
-    return drive_transitions(states, rows, "draft", APPROVAL_EVENTS)
-
-
 def best_us(run: Callable[[], int], rounds: int) -> float:
     best = float("inf")
     for _ in range(rounds):
@@ -192,23 +133,35 @@ def main() -> None:
 def print_table(rounds: int) -> None:
     """Measure and print all rows, each the best of `rounds` rounds."""
     cel = "context.amount < 1000"
-    rows: list[tuple[str, Callable[[], int], Callable[[], int] | None]] = [
-        ("flat", drive(flat(), ["go"], {}), transitions_flat()),
-        ("nested, 6 deep", drive(nested(), ["go", "back"], {}), transitions_nested()),
-        ("parallel, 1 of 3 changes", drive(regions(3), ["go1", "back1"], {}), transitions_regions(3)),
-        ("parallel, all 3 change", drive(regions(3), ["all"], {}), transitions_all(3)),
-        ("history", drive(remembering(), ["next", "pause", "resume"], {}), None),
+    two = ["every", "every"]
+    rows: list[tuple[str, Round, Round | None, Round | None]] = [
+        ("flat", drive(flat(), ["go"], {}), transitions_flat(), statemachine_flat()),
+        ("nested, 6 deep", drive(nested(), ["go", "back"], {}), transitions_nested(), statemachine_nested()),
+        (
+            "parallel, 1 of 3 changes",
+            drive(regions(3), ["go1", "back1"], {}),
+            transitions_regions(3),
+            statemachine_regions(["go1", "back1"]),
+        ),
+        (
+            "parallel, all 3 change",
+            drive(regions(3), ["all"], {}),
+            transitions_all(3),
+            statemachine_regions(two),
+        ),
+        ("history", drive(remembering(), ["next", "pause", "resume"], {}), None, None),
         (
             "approval, Python guards",
             drive(approval(affordable), APPROVAL_EVENTS, {"amount": 20}),
-            transitions_approval(),
+            transitions_approval(APPROVAL_EVENTS),
+            statemachine_approval(APPROVAL_EVENTS),
         ),
-        ("approval, CEL guards", drive(approval(cel), APPROVAL_EVENTS, {"amount": 20}), None),
+        ("approval, CEL guards", drive(approval(cel), APPROVAL_EVENTS, {"amount": 20}), None, None),
     ]
-    print(f"{'us an event':<28}{'statewright':>12}{'transitions':>12}")
-    for name, ours, theirs in rows:
-        compared = f"{best_us(theirs, 3):>12.1f}" if theirs else f"{'-':>12}"
-        print(f"{name:<28}{best_us(ours, rounds):>12.1f}{compared}")
+    print(f"{'us an event':<28}{'statewright':>12}{'transitions':>12}{'python-statemachine':>20}")
+    for name, ours, *peers in rows:
+        shown = [f"{best_us(peer, 3):.1f}" if peer else "-" for peer in peers]
+        print(f"{name:<28}{best_us(ours, rounds):>12.1f}{shown[0]:>12}{shown[1]:>20}")
     print()
     for count in (10, 100, 1000):
         middle = count // 2
