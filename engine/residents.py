@@ -1,24 +1,33 @@
 """Instances held in memory: a bounded cache of what the log says, never more than that.
 
 Invariants: a resident is as of its last *committed* fact. `seen` maps (source, event id) to (sequence, digest) of the
-newest identities; when `complete` is false there are older ones that only the store knows.
+newest identities that it has recorded since it is here; when `complete` is false there are others that only the store
+knows. What many instances have in common (names, configurations, nothing at all) is held once.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
+from sys import intern
+from typing import Any
+
+from msgspec.structs import replace
 
 from statewright.engine.definitions import Definitions
+from statewright.engine.events import PendingTimer
 from statewright.engine.instance import Instance
 from statewright.engine.log import InstanceLog
 from statewright.statecharts.facts import Snapshot
 from statewright.statecharts.machine import ChartMachine
 
-SEEN_MAX = 1_024
-"""How many identities of one instance are held in memory."""
+SEEN_MAX = 8
+"""How many identities of one instance are held in memory: a retry comes soon. An older duplicate is found by the
+inbox's key."""
 RESIDENTS_MAX = 10_000
 
 Seen = dict[tuple[str, str], tuple[int, bytes]]
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Resident:
@@ -40,6 +49,10 @@ class Resident:
         self.instance = instance
         self.snapshot = snapshot
         self.seen.update(fresh)
+        self.trim()
+
+    def trim(self) -> None:
+        """Keep no more identities than it may."""
         while len(self.seen) > SEEN_MAX:
             del self.seen[next(iter(self.seen))]
             self.complete = False
@@ -80,11 +93,26 @@ def load_resident(log: InstanceLog, definitions: Definitions, instance_id: str) 
     instance = log.load(instance_id)
     if instance is None:
         return None
-    machine = definitions.pinned(instance.definition, instance.version, instance.digest).machine
-    invoked = {invokeid: child.key for invokeid, child in instance.children.items()}
+    chart = definitions.pinned(instance.definition, instance.version, instance.digest)
+    machine = chart.machine
+    invoked = {invokeid: child.key for invokeid, child in instance.children.items()} if instance.children else _NOTHING
+    history = instance.history or _NOTHING
     snapshot = machine.restore(
-        instance.configuration, instance.context, instance.history, instance.serial, instance.bound, invoked
+        instance.configuration, instance.context, history, instance.serial, instance.bound, invoked
     )
-    rows = log.instances.select_inbox(instance_id, SEEN_MAX)
-    seen: Seen = {(row.source, row.event_id): (row.sequence, row.digest) for row in reversed(rows)}
-    return Resident(instance, snapshot, machine, seen, complete=len(rows) < SEEN_MAX)
+    shared = replace(
+        instance,
+        definition=chart.name,
+        version=chart.version,
+        digest=chart.digest,
+        configuration=machine.names(snapshot.configuration),
+        context=snapshot.context,
+        history=snapshot.history,
+        timers={intern(key): _shared(timer) for key, timer in instance.timers.items()} or _NOTHING,
+        children=instance.children or _NOTHING,
+    )
+    return Resident(shared, snapshot, machine, {}, complete=False)
+
+
+def _shared(timer: PendingTimer) -> PendingTimer:
+    return replace(timer, timer_id=intern(timer.timer_id), event=intern(timer.event))

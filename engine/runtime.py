@@ -247,7 +247,7 @@ class Runtime:
         self, batch: Sequence[Delivery], missing: dict[str, None], loaded: dict[str, Resident]
     ) -> Sequence[Delivery]:
         failed: dict[str, Exception] = {}
-        for instance_id, found in await self.on_reader(self._read_all, list(missing)):
+        for instance_id, found in await self.on_reader(self._read_all, list(missing), batch):
             if isinstance(found, Exception):
                 failed[instance_id] = found
             elif found is not None:
@@ -261,11 +261,21 @@ class Runtime:
                 delivery.answered.set_exception(error)
         return [delivery for delivery in batch if delivery.request.instance_id not in failed]
 
-    def _read_all(self, instance_ids: list[str]) -> list[tuple[str, Resident | Exception | None]]:
+    def _read_all(
+        self, instance_ids: list[str], batch: Sequence[Delivery]
+    ) -> list[tuple[str, Resident | Exception | None]]:
+        """The instances, with those identities of `batch` that they have recorded: after a restart many come again."""
+        by_instance: dict[str, list[Delivery]] = {instance_id: [] for instance_id in instance_ids}
+        for delivery in batch:
+            if delivery.request.instance_id in by_instance:
+                by_instance[delivery.request.instance_id].append(delivery)
         found: list[tuple[str, Resident | Exception | None]] = []
-        for instance_id in instance_ids:
+        for instance_id, deliveries in by_instance.items():
             try:
-                found.append((instance_id, load_resident(self._log, self._definitions, instance_id)))
+                loaded = load_resident(self._log, self._definitions, instance_id)
+                if loaded is not None:
+                    self._look_for_identities(deliveries, {instance_id: loaded})
+                found.append((instance_id, loaded))
             except (PersistenceError, MapperDeserialisationError) as error:
                 found.append((instance_id, UnavailableError(f"instance '{instance_id}' can't be read: {error}")))
             except Exception as error:
@@ -274,6 +284,8 @@ class Runtime:
 
     def _look_for_identities(self, batch: Sequence[Delivery], loaded: dict[str, Resident]) -> None:
         """For instances with more identities than are held in memory, ask the store about those that come."""
+        for resident in loaded.values():
+            resident.trim()
         for delivery in batch:
             identity = identity_of(delivery.request)
             resident = loaded.get(delivery.request.instance_id)

@@ -193,16 +193,21 @@ def test_check_finds_what_cannot_happen() -> None:
     found = [(fault.line, fault.state, fault.severity, fault.message) for fault in check(chart)]
     assert [(line, state) for line, state, _, _ in found] == [
         (5, "a"),
+        (7, "a"),
         (8, "a"),
+        (9, "a"),
         (10, "a"),
+        (10, "a"),
+        (11, "a"),
         (11, "a"),
         (12, "b2"),
         (13, "c"),
     ]
     assert {severity for _, _, severity, _ in found} == {"warning"}
     assert "'lost' is raised" in found[0][3]
-    assert "for 'go.now' can never be taken: an earlier one without a guard on line 7" in found[1][3]
-    assert "'c' can never be entered" in found[5][3]
+    assert "for 'go.*' can never be taken: the chart never rests in its state" in found[1][3]
+    assert "for 'go.now' can never be taken: an earlier one without a guard on line 7" in found[2][3]
+    assert "'c' can never be entered" in found[9][3]
 
 
 def test_check_is_content_with_a_sound_chart() -> None:

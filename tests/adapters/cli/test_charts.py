@@ -113,10 +113,9 @@ def test_render_mermaid_and_json(cli: Cli) -> None:
         (["check", "leaving.py:chart"], "'leaving.py:chart' can't be loaded: SystemExit: 0"),
         (["check", "missing.yaml"], "missing.yaml"),
         (["render", "empty.yaml"], "empty.yaml"),
-        (
-            ["render", "chart.yaml", "--format", "svg"],
-            "format 'svg' is not available yet; expected mermaid, json or scxml",
-        ),
+        (["render"], "expected CHART, or --instance ID"),
+        (["render", "chart.yaml", "--instance", "d-17"], "expected --format svg with --instance, got 'mermaid'"),
+        (["render", "chart.yaml", "--output", "missing/chart.svg"], "missing/chart.svg"),
         (["render", "chart.yaml", "--format", "pdf"], "--format"),
     ],
 )
