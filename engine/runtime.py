@@ -284,8 +284,8 @@ class Runtime:
 
     def _look_for_identities(self, batch: Sequence[Delivery], loaded: dict[str, Resident]) -> None:
         """For instances with more identities than are held in memory, ask the store about those that come."""
-        for resident in loaded.values():
-            resident.trim()
+        for one in loaded.values():
+            one.trim()
         for delivery in batch:
             identity = identity_of(delivery.request)
             resident = loaded.get(delivery.request.instance_id)

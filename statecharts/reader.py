@@ -53,7 +53,8 @@ CEL_WORDS = frozenset(
 )
 
 _COMMON = {"description", "meta", "initial", "entry", "exit", "on", "after", "always", "transitions", "states"}
-_CHART_KEYS = _COMMON | {"name", "version", "expressions", "context", "subscribe"}
+# `$schema` is for editors: where the schema of the document is.
+_CHART_KEYS = _COMMON | {"$schema", "name", "version", "expressions", "context", "subscribe"}
 _STATE_KEYS = _COMMON | {"id", "type", "tags", "history", "target", "actions", "output", "context", "invoke"}
 _TRANSITION_KEYS = {"target", "guard", "actions", "internal", "description"}
 _EXPLICIT_KEYS = _TRANSITION_KEYS | {"event", "events", "delay"}
@@ -141,7 +142,9 @@ class _Reader(ActionsReader):
         self.known(tree, {"name", "type", "default", "expr", "description"}, path, f"field {name!r}")
         if tree.get("name", name) != name:
             self.fault((*path, "name"), f"expected no name, or the key {name!r}, got {tree['name']!r}")
-        text, default = self.text(tree, "type", path) or "dyn", tree.get("default", UNSET)
+        text, default = self.text(tree, "type", path), tree.get("default", UNSET)
+        if tree.get("type") != "":
+            text = text or "dyn"
         try:
             text = parse_type(text).text
         except ValueError as error:

@@ -36,7 +36,7 @@ _STATE_ID = r"^[^\s\x00-,/;-@\[-^`{-\x7f]+$"
 _FIELD = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _EVENT = r"(\*|[^\s.*]+(\.[^\s.*]+)*(\.\*?)?)"
 _EVENTS = rf"^\s*{_EVENT}(\s+{_EVENT})*\s*$"
-_TYPE = r"^\s*((int|double|string|bool|dyn|list\s*\([\s\S]+\)|map\s*\(\s*string\s*,[\s\S]+\))\s*(\?\s*)?)?$"
+_TYPE = r"^\s*(int|double|string|bool|dyn|list\s*\([\s\S]+\)|map\s*\(\s*string\s*,[\s\S]+\))\s*(\?\s*)?$"
 _CALL = r"^[\s\S]+\.[^.]+$"
 
 
@@ -137,6 +137,10 @@ def _some(item: Schema) -> Schema:
 
 def _chart(chart: Schema) -> None:
     properties = chart["properties"]
+    properties["$schema"] = {
+        "type": "string",
+        "description": "Where this schema is; for editors, and no part of the chart.",
+    }
     properties["name"] |= {"pattern": _NAME}
     properties["version"] |= {"type": ["string", "integer"], "minLength": 1, "maxLength": 128}
     properties["states"] |= {"type": ["object", "array"], "minProperties": 1, "minItems": 1}

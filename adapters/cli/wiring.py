@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import msgspec
@@ -21,10 +22,14 @@ from statewright.adapters.cli.people import parents
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.adapters.sqlite.views import SQLiteMetricsView
 from statewright.engine import Engine, Outcome, Started
-from statewright.engine.errors import UnavailableError
+from statewright.engine.errors import InvalidError, UnavailableError
+from statewright.engine.recorder import InstanceRow
 from statewright.engine.stores import open_store
 from statewright.projections.metrics import Figures, Key
 from statewright.projections.metrics_view import MetricsProjection, MetricsView, read_metrics, rebuild_metrics
+from statewright.projections.visits import visits
+from statewright.statecharts.chart import Chart
+from statewright.statecharts.errors import ChartError
 
 if TYPE_CHECKING:
     from statewright.adapters.nats.client import Client as Client
@@ -163,6 +168,17 @@ def _served(engine: Engine, options: Options, nats: str) -> Served:
     return Served(options.store, nats, os.getpid(), sorted(engine.charts), unhandled)
 
 
+async def handled(handlers: Iterable[str]) -> frozenset[str]:
+    """The effects for which these handlers are; they are registered with an engine that runs nothing and is thrown
+    away."""
+    registrations = [load_handlers(source) for source in handlers]
+    with TemporaryDirectory(prefix="statewright-") as folder:
+        async with Engine.open(f"sqlite:///{folder}/empty.db", run_due=False) as engine:
+            for register in registrations:
+                register(engine)
+            return frozenset(engine.handled)
+
+
 def metrics_view(engine: Engine) -> MetricsView:
     """Where the engine's store keeps metrics: in the same database."""
     return SQLiteMetricsView(cast(SQLiteInstanceRecorder, engine.recorder).datastore)
@@ -184,3 +200,37 @@ def outer_states(engine: Engine, definition: str, version: str) -> frozenset[str
     """The states of a stored definition that contain others."""
     row = engine.recorder.select_definition(definition, version)
     return parents(row.json) if row is not None else frozenset()
+
+
+async def svg(options: Options, source: str | None, instance: str | None) -> str:
+    """The picture of the chart that `source` names, or of an instance in the store; both name one definition.
+
+    Raises `NotFoundError`, `InvalidError` if they don't, `LayoutError`.
+    """
+    from statewright.adapters.svg import render_svg
+
+    chart = load(source) if source is not None else None
+    if instance is None:
+        assert chart is not None
+        return render_svg(chart)
+    async with reading(options) as engine:
+        row = await engine.status(instance)
+        chart = _pinned(engine, row) if chart is None else chart
+        if chart.digest != row.digest:
+            raise InvalidError(
+                f"expected the definition that '{instance}' is pinned to, '{row.definition}' version '{row.version}' "
+                f"with digest {row.digest[:12]}, got '{chart.name}' version '{chart.version}' with "
+                f"{chart.digest[:12]} from {source}; without CHART the stored one is drawn"
+            )
+        return render_svg(chart, visits(chart, await engine.history(instance)))
+
+
+def _pinned(engine: Engine, row: InstanceRow) -> Chart:
+    """The stored definition of an instance. Raises `InvalidError` if it can't be compiled without its functions."""
+    stored = engine.recorder.select_definition(row.definition, row.version)
+    try:
+        return Chart.from_json(stored.json.encode() if stored is not None else b"")
+    except ChartError as error:
+        raise InvalidError(
+            f"the stored definition of '{row.id}' can't be drawn by itself, name CHART too: {error}"
+        ) from error

@@ -424,3 +424,12 @@ def test_what_compares_two_places_is_left_to_the_reader() -> None:
         "context.f.name: expected no name",
         "states.a.id: expected no id",
     ]
+
+
+def test_a_chart_may_say_where_its_schema_is() -> None:
+    with_schema, without = (
+        tree_of("{$schema: chart.schema.json, name: x, states: {a: }}"),
+        tree_of("{name: x, states: {a: }}"),
+    )
+    assert schema_faults(with_schema) == reader_faults(with_schema) == []
+    assert Chart.from_tree(with_schema).digest == Chart.from_tree(without).digest
