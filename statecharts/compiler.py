@@ -269,8 +269,8 @@ class _Compiler:
 
     def _asks_history(self, transition: ChartTransition) -> bool:
         """Whether what it enters depends on history: by a target, or by an initial that is a history state."""
-        if not self.machine.with_history:
-            return False
+        if self.faults or not self.machine.with_history:
+            return False  # a faulty definition may not even end: initials outside their states can go round
         entry = EntrySet(self.machine, {})
         entry.add_transition(transition)
         return entry.asked_history

@@ -14,6 +14,11 @@ class StatewrightError(Exception):
     code: ClassVar[str] = "invalid"
 
 
+Severity = Literal["error", "warning", "info"]
+"""error: the chart is refused, or can't do its work. warning: it may not mean what its author wanted. info: good to
+know, and often on purpose."""
+
+
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """One thing wrong with a chart, with its place.
 
@@ -25,7 +30,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     state: str = ""
     line: int | None = None
-    severity: Literal["error", "warning"] = "error"
+    severity: Severity = "error"
 
     def __str__(self) -> str:
         line = f"line {self.line}" if self.line is not None else ""

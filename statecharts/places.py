@@ -7,10 +7,9 @@ A path is a tuple of keys and indexes from the top of the source (`("states", "d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from statewright.statecharts.definition import Definition, Node, State
-from statewright.statecharts.errors import Fault
+from statewright.statecharts.errors import Fault, Severity
 
 Path = tuple[str | int, ...]
 FAULTS_MAX = 100
@@ -62,15 +61,13 @@ class Places:
         node: Node,
         message: str,
         *suffix: str | int,
-        severity: Literal["error", "warning"] = "error",
+        severity: Severity = "error",
     ) -> Fault:
         """A fault of `node`, or of the part of it that `suffix` leads to."""
         path, state = self.of(node)
         return self.fault_at((*path, *suffix), state, message, severity=severity)
 
-    def fault_at(
-        self, path: Path, state: str, message: str, *, severity: Literal["error", "warning"] = "error"
-    ) -> Fault:
+    def fault_at(self, path: Path, state: str, message: str, *, severity: Severity = "error") -> Fault:
         return Fault(path=show(path), message=message, state=state, line=self.line(path), severity=severity)
 
     def _walk(self, node: Node, path: Path, state: str) -> None:

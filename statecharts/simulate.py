@@ -92,6 +92,11 @@ class Simulation:
         return self._sessions.now_ns
 
     @property
+    def due_ns(self) -> int | None:
+        """When the next timer is due (on the clock of `now_ns`); None if none is set."""
+        return self._sessions.due_ns
+
+    @property
     def status(self) -> Literal["active", "completed", "failed"]:
         return self._sessions.first.status  # type: ignore[return-value]  # nobody cancels the first session
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from statewright.adapters.cli.options import DEFAULTS, Flag, Options, invalid, parse_object
+from statewright.adapters.cli.options import DEFAULTS, Flag, Options, Repeated, invalid, parse_object
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,15 +16,29 @@ if TYPE_CHECKING:
     from statewright.statecharts.simulate import Line
 
 REFUSED = 1
+_STYLES = {"error": "red", "warning": "yellow", "info": "blue"}
 
 
-def check(chart: str, /, *, options: Options = DEFAULTS) -> int:
+def check(
+    chart: str,
+    /,
+    *,
+    handlers: Annotated[list[str] | None, Repeated] = None,
+    info: Annotated[bool, Flag] = False,
+    options: Options = DEFAULTS,
+) -> int:
     """Look for faults in a chart: those for which it is refused, and what looks wrong. Exit 1 on errors.
+
+    What the chart can reach is explored, with guards taken both ways.
 
     Parameters
     ----------
     chart
         A .yaml or .json file, or module:attribute, or file.py:attribute.
+    handlers
+        As for serve: an effect of the chart for which none of them is, is an error.
+    info
+        Also what is often on purpose: waits without a timeout, effects whose failure nothing handles.
     """
     from statewright.adapters.cli import output
     from statewright.adapters.cli.loading import load
@@ -31,7 +46,7 @@ def check(chart: str, /, *, options: Options = DEFAULTS) -> int:
     from statewright.statecharts.errors import ChartError
 
     try:
-        faults = find_faults(load(chart))
+        faults = find_faults(load(chart), _handled(handlers), info=info)
     except ChartError as error:
         faults = list(error.faults)
     errors = sum(fault.severity == "error" for fault in faults)
@@ -41,11 +56,21 @@ def check(chart: str, /, *, options: Options = DEFAULTS) -> int:
         return REFUSED if errors else 0
     console = output.console()
     for fault in faults:
-        console.print(fault.severity, style="red" if fault.severity == "error" else "yellow", end=" ")
+        console.print(fault.severity, style=_STYLES[fault.severity], end=" ")
         console.print(output.clean(str(fault)), soft_wrap=True)
-    warnings = len(faults) - errors
+    warnings = sum(fault.severity == "warning" for fault in faults)
     console.print(f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}")
     return REFUSED if errors else 0
+
+
+def _handled(handlers: list[str] | None) -> frozenset[str] | None:
+    if handlers is None:
+        return None
+    import asyncio
+
+    from statewright.adapters.cli import wiring
+
+    return asyncio.run(wiring.handled(handlers))
 
 
 def simulate(
@@ -123,11 +148,13 @@ class _Shown:
         self._context = line.context
 
 
-def render(
-    chart: str,
+async def render(
+    chart: str | None = None,
     /,
     *,
     format: Literal["mermaid", "json", "svg", "scxml"] = "mermaid",  # noqa: A002 (the contract's name)
+    instance: str | None = None,
+    output: Path | None = None,
     options: Options = DEFAULTS,
 ) -> None:
     """Print a chart as a diagram or in another form.
@@ -135,23 +162,43 @@ def render(
     Parameters
     ----------
     chart
-        A .yaml, .json or .scxml file, or module:attribute, or file.py:attribute.
+        A .yaml, .json or .scxml file, or module:attribute, or file.py:attribute. With --instance it may be left out.
     format
-        mermaid: a diagram for Markdown. json: the definition as it is stored. scxml: an SCXML document.
+        mermaid: a diagram for Markdown. svg: a picture. json: the definition as it is stored. scxml: an SCXML document.
+    instance
+        For svg: an instance in the store; where it is is lit, and how often it was where.
+    output
+        A file to write to instead.
     """
+    if instance is not None and format != "svg":
+        raise invalid(f"expected --format svg with --instance, got '{format}'")
+    if chart is None and instance is None:
+        raise invalid("expected CHART, or --instance ID with --format svg")
+    _put(await _rendered(chart, format, instance, options), output)
+
+
+def _put(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text, end="")
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+async def _rendered(chart: str | None, form: str, instance: str | None, options: Options) -> str:
+    if form == "svg":
+        from statewright.adapters.cli import wiring
+
+        return await wiring.svg(options, chart, instance)
     from statewright.adapters.cli.loading import load
 
-    if format == "svg":
-        raise invalid(f"format '{format}' is not available yet; expected mermaid, json or scxml")
+    assert chart is not None
     loaded = load(chart)
-    if format == "json":
-        print(loaded.to_json().decode())
-        return
-    if format == "scxml":
+    if form == "json":
+        return loaded.to_json().decode() + "\n"
+    if form == "scxml":
         from statewright.statecharts.scxml import write_scxml
 
-        print(write_scxml(loaded.definition), end="")
-        return
+        return write_scxml(loaded.definition)
     from statewright.statecharts.mermaid import mermaid
 
-    print(mermaid(loaded), end="")
+    return mermaid(loaded)

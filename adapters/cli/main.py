@@ -23,6 +23,7 @@ _COMMANDS = (
     ("simulate", "charts:simulate", "Run a chart on a virtual clock, recording nothing."),
     ("render", "charts:render", "Print a chart as a diagram or in another form."),
     ("schema", "schema:schema", "Print the JSON Schema of a chart's YAML or JSON form, for editors."),
+    ("testgen", "testgen:generate_tests", "Write tests that cover a chart's states, transitions and guards."),
     ("serve", "serve:serve", "Run the engine: NATS doors, timers, effects, projections."),
     ("start", "commands:start", "Start an instance of a definition."),
     ("send", "commands:send", "Send an event to an instance."),

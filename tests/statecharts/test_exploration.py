@@ -124,6 +124,19 @@ def test_delays_results_and_raised_events_lead_on() -> None:
     ]
 
 
+def test_a_chart_rests_where_the_guards_of_its_eventless_transitions_are_false() -> None:
+    exploration = explored(
+        """
+        context: {n: int}
+        states:
+          a: {on: {go: b}}
+          b: {always: {target: c, guard: context.n < 5}, on: {x: a}}
+          c: {type: final}
+        """
+    )
+    assert leaves(exploration) == [("a",), ("c",), ("b",)]
+
+
 def test_history_is_part_of_where_one_is() -> None:
     exploration = explored(
         """
