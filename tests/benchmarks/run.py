@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from statewright.engine.verify import verify_store
-from tests.benchmarks import raw_sqlite
+from tests.benchmarks import exploring, raw_sqlite
 from tests.benchmarks.direct import direct, url
 from tests.benchmarks.doors import jetstream_door, request_door
 from tests.benchmarks.loading import loading
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the stores are made (default: a temporary folder)")
     parser.add_argument("--many", type=int, default=200_000, help="instances in the large store of the load test")
     parser.add_argument("--backlog", type=int, default=20_000, help="events drained from JetStream")
-    parser.add_argument("--only", choices=("step", "direct", "doors", "loading"), help="one part alone")
+    parser.add_argument("--only", choices=("step", "check", "direct", "doors", "loading"), help="one part alone")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="statewright-bench-", dir=given.folder))
     print(
@@ -43,6 +43,9 @@ def main() -> None:
         if given.only in (None, "step"):
             print("\nstep alone, in memory")
             print_table(rounds=5)
+        if given.only in (None, "check"):
+            print("\ncheck and testgen, bar 5 s for check")
+            exploring.print_table(rounds=3)
         if given.only in (None, "direct"):
             measure_direct(folder, given.seconds)
         if given.only in (None, "doors"):

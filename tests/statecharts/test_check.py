@@ -72,7 +72,7 @@ def test_without_data_for_its_guards_the_way_names_them() -> None:
     )
 
 
-@quickly(100)
+@quickly(60)
 @given(charts())
 def test_every_deadlock_is_stuck(tree: dict[str, Any]) -> None:
     subject = Chart.from_tree(tree)

@@ -26,7 +26,7 @@ def sources(exploration: Exploration, edge: Edge) -> list[str]:
     return [getattr(exploration.transitions[number][0], "id", "") for number in edge.transitions]
 
 
-@quickly(150)
+@quickly(80)
 @given(charts(), events)
 def test_what_happens_is_in_the_exploration(tree: dict[str, Any], names: list[str]) -> None:
     subject = Chart.from_tree(tree)
@@ -50,7 +50,7 @@ def test_what_happens_is_in_the_exploration(tree: dict[str, Any], names: list[st
             assert exploration.endless
 
 
-@quickly(100)
+@quickly(50)
 @given(charts())
 def test_every_node_is_reached_by_its_path(tree: dict[str, Any]) -> None:
     """Guards of these charts ask for nothing but the configuration, so each path can be simulated as it is."""
