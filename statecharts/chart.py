@@ -81,6 +81,8 @@ class Chart:
             raise ChartError([Fault(path="", message=DEPTH_MESSAGE)]) from None
         if definition is None:
             raise ChartError(faults.sorted())
+        if folder is not None:
+            _look_beside(folder, definition, faults)
         # Compiled even if the reader has found faults: the author gets all of them at once.
         return cls(definition, {**(functions or {}), **found}, faults=faults, folder=folder)
 
@@ -124,7 +126,9 @@ class Chart:
         """The chart of a child that is to be started: the one in the definition, or in a file in the chart's folder, or
         in a text. Raises ChartError or ChartNotFound."""
         if request.src:
-            return self._beside(request.src)
+            if self.folder is None:
+                raise ChartNotFound(request.src, f"chart {self.name!r} was read from no file that it could be beside")
+            return _load_file(_beside(self.folder, request.src), self.functions)
         if request.content:
             return Chart.from_scxml(request.content.encode(), "child", folder=self.folder)
         found = self._children.get(request.key)
@@ -142,17 +146,6 @@ class Chart:
         for state, index, invoke in d.walk_invokes(self.definition):
             if invoke.chart is not None or (self.folder is not None and Path(invoke.src).suffix in SUFFIXES):
                 yield self.child(StartChild(invoke.id, child_key(state.id, index), invoke.src))
-
-    def _beside(self, src: str) -> Chart:
-        name = src.removeprefix("file:")
-        folder = self.folder or Path()
-        path = (folder / name).resolve()
-        if not path.suffix:  # the name of a definition: without an engine to ask, the file that is called so
-            path = next((found for suffix in SUFFIXES if (found := path.with_suffix(suffix)).is_file()), path)
-        # Checked by name too: what a chart computes must never lead to a Python attribute.
-        if self.folder is None or not path.is_relative_to(self.folder.resolve()) or path.suffix not in SUFFIXES:
-            raise ChartNotFound(src, f"expected a file in the chart's folder, one of {', '.join(SUFFIXES)}")
-        return _load_file(path, self.functions)
 
     @classmethod
     def from_json(cls, data: bytes, functions: Functions | None = None) -> Chart:
@@ -206,6 +199,34 @@ def load_chart(source: str | Path, functions: Functions | None = None) -> Chart:
     if Path(text).suffix not in SUFFIXES:
         raise ChartNotFound(text, "expected a .yaml, .yml, .json or .scxml file, module:attribute or file.py:attribute")
     return _load_file(Path(text), functions)
+
+
+def _look_beside(folder: Path, definition: d.Definition, faults: Faults) -> None:
+    """Add a fault for each child's file that is not there, or must not be read."""
+    for _, _, invoke in d.walk_invokes(definition):
+        if not Path(invoke.src).suffix:
+            continue
+        try:
+            if not _beside(folder, invoke.src).is_file():
+                faults.add(invoke, f"expected a file beside the chart, but there is no {invoke.src!r}", "src")
+        except ChartNotFound as error:
+            faults.add(invoke, str(error), "src")
+
+
+def _beside(folder: Path, src: str) -> Path:
+    """The file that a chart in `folder` names. Raises ChartNotFound if it is outside, or no chart's."""
+    path = (folder / src.removeprefix("file:")).resolve()
+    if not path.suffix:  # the name of a definition: without an engine to ask, the file that is called so
+        found = [file for suffix in SUFFIXES if (file := path.with_suffix(suffix)).is_file()]
+        if not found:
+            raise ChartNotFound(
+                src, "expected a definition that the engine has, or a file of that name beside the chart"
+            )
+        path = found[0]
+    # Checked by name too: what a chart computes must never lead to a Python attribute.
+    if not path.is_relative_to(folder.resolve()) or path.suffix not in SUFFIXES:
+        raise ChartNotFound(src, f"expected a file in the chart's folder, one of {', '.join(SUFFIXES)}")
+    return path
 
 
 def _load_file(path: Path, functions: Functions | None) -> Chart:

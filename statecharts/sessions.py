@@ -41,7 +41,7 @@ class SimulationError(StatewrightError):
 class Session:
     """One running chart. `invokeid` is its name to its parent, `generation` its distance from the first session."""
 
-    __slots__ = ("chart", "children", "generation", "id", "invokeid", "output", "parent", "snapshot", "status")
+    __slots__ = ("chart", "children", "error", "generation", "id", "invokeid", "output", "parent", "snapshot", "status")
 
     def __init__(self, chart: Chart, session_id: str, parent: Session | None = None, invokeid: str = "") -> None:
         self.chart = chart
@@ -52,6 +52,7 @@ class Session:
         self.status: Status = "active"
         self.snapshot = Snapshot(0, {})
         self.output: Json = None
+        self.error = ""
         self.children: dict[str, Session] = {}
 
 
@@ -91,7 +92,9 @@ class Sessions:
         self._take(session, step)
         is_failure = event.name.startswith("error.invoke.") and event.invokeid in before.invoked
         if step.reason and machine.strict and is_failure:
-            self._end(session, "failed", f"{event.name}: {event.data['message']}")
+            why = f"{event.name}: {event.data['message']}"
+            self._end(session, "failed", why)
+            return why
         return step.reason
 
     @property
@@ -166,6 +169,7 @@ class Sessions:
     def _end(self, session: Session, status: Status, why: str = "") -> None:
         """The session is over: of what it has set only what is on its way already arrives."""
         session.status = status
+        session.error = why
         self._living -= 1
         cancelled = status == "cancelled"
         for pending in [p for p in self._pending.values() if p.sender is session]:

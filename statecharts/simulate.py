@@ -129,7 +129,7 @@ class Simulation:
         count = len(self.steps)
         self._sessions.fire_until(end_ns)
         if len(self.steps) > count:
-            self.reason = self.steps[-1].reason
+            self.reason = self._sessions.first.error or self.steps[-1].reason
 
     def _watch(self, session: Session, step: Step) -> None:
         if session is self._sessions.first:

@@ -212,3 +212,29 @@ def test_a_grandchild_goes_with_its_parent() -> None:
     outer = f'<scxml><state id="o"><invoke id="i"><content>{inner}</content></invoke></state></scxml>'
     assert [name for name, *_ in Run(parent(child(worker=outer))).after("+1s").data["seen"]] == ["up"]
     assert Run(parent(child(worker=outer))).after("stop", "+1s").data["seen"] == []
+
+
+@pytest.mark.parametrize(
+    ("src", "said"),
+    [
+        ("/etc/passwd.yaml", "expected a file in the chart's folder"),
+        ("../other.yaml", "expected a file in the chart's folder"),
+        ("nobody.yaml", "expected a file beside the chart, but there is no 'nobody.yaml'"),
+    ],
+)
+def test_a_childs_file_is_looked_for_when_the_chart_is_loaded(tmp_path: Path, src: str, said: str) -> None:
+    (tmp_path / "x.yaml").write_text(f"name: x\nstates:\n  s:\n    invoke: {{src: {src}}}\n")
+    with pytest.raises(ChartError) as caught:
+        load_chart(tmp_path / "x.yaml")
+    (fault,) = caught.value.faults
+    assert (fault.line, fault.state) == (4, "s")
+    assert said in fault.message
+
+
+def test_a_failure_that_a_strict_chart_does_not_handle_fails_it(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("{name: x, states: {s: {invoke: {id: c, src: nobody}, on: {go: s}}}}")
+    simulation = Simulation(load_chart(tmp_path / "x.yaml"))
+    assert simulation.begin().status == "failed"
+    assert simulation.reason.startswith(
+        "error.invoke.c: invoke 'c' failed: no chart at 'nobody': expected a definition"
+    )
