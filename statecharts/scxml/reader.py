@@ -55,8 +55,8 @@ class ChartReader(ContentReader):
     def __init__(
         self, faults: Faults, folder: FilePath | None, files: tuple[FilePath, ...] = (), version: str = "1"
     ) -> None:
-        """`files`: those being read, so that one that invokes itself is not read for ever. `version`: of a document that
-        says none."""
+        """`files`: those being read, so that one that invokes itself is not read for ever. `version`: that of a
+        document which says none."""
         super().__init__(faults, folder)
         self.files = files
         self.name = ""
