@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from statewright.statecharts import definition as d
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.checks import order, reachability, stuck, waits
 from statewright.statecharts.checks.subject import Subject
@@ -20,11 +21,21 @@ def check(chart: Chart, handlers: Collection[str] | None = None, *, info: bool =
 
     handlers: the names of the effects that somebody performs; an effect without is an error then. info: also what is
     often meant so, as findings of severity "info": waits without a timeout, effects whose failure nothing handles.
-    That a bound was hit is always said.
+    That a bound was hit is always said. The charts of children are checked, too, each by itself.
     """
-    subject = Subject(chart)
+    found = [*chart.warnings, *_findings(Subject(chart), handlers, info=info)]
+    invoking = [chart]
+    for parent in invoking:  # it grows meanwhile
+        for _, _, invoke in d.walk_invokes(parent.definition):
+            if invoke.chart is not None:
+                child = Chart(invoke.chart, chart.functions, folder=chart.folder)
+                found += _findings(Subject(child, chart.places), handlers, info=info)
+                invoking.append(child)
+    return sorted(found, key=lambda fault: fault.line or 0)
+
+
+def _findings(subject: Subject, handlers: Collection[str] | None, *, info: bool) -> list[Fault]:
     found = [
-        *chart.warnings,
         *reachability.unreachable(subject),
         *reachability.never_taken(subject),
         *stuck.deadlocks(subject),
@@ -39,5 +50,5 @@ def check(chart: Chart, handlers: Collection[str] | None = None, *, info: bool =
         found += [*waits.without_timeout(subject), *waits.unhandled_failures(subject)]
     if subject.exploration.bounds:
         message = f"not all that the chart can do was looked at: {'; '.join(subject.exploration.bounds)}"
-        found.append(subject.fault(chart.definition, message, "info"))
-    return sorted(found, key=lambda fault: fault.line or 0)
+        found.append(subject.fault(subject.definition, message, "info"))
+    return found

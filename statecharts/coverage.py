@@ -11,6 +11,7 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
@@ -31,13 +32,15 @@ IDLE_MAX = 40
 """How many situations in a row may add nothing before the next context is tried."""
 
 
-class Configuration(NamedTuple):
+@dataclass(frozen=True)
+class Configuration:
     """A goal: to rest in this configuration."""
 
     bits: int
 
 
-class Taken(NamedTuple):
+@dataclass(frozen=True)
+class Taken:
     """A goal: to take the chart's transition of this number."""
 
     transition: int
@@ -144,14 +147,26 @@ class _Search:
         for event in self._events(situation):
             differing = set()
             for data in self.samples.data(event, situation.snapshot.context):
-                self.probes -= 1
-                step = self.machine.step(situation.snapshot, Event(event, data))
-                difference = (step.taken, step.guards, step.snapshot.configuration, self._fields(step.snapshot))
-                if (encoded := repr(difference)) not in differing:
-                    differing.add(encoded)
-                    yield token_of(event, data)
+                difference = self._difference(situation, event, data)
+                if difference not in differing:
+                    differing.add(difference)
+                    yield token_of(event, self._least(situation, event, data, difference))
         if situation.due_in_ns is not None:
             yield f"+{format_duration(situation.due_in_ns)}"
+
+    def _difference(self, situation: _Situation, event: str, data: Json) -> str:
+        """What tells the outcome of an event from that of the same with other data."""
+        self.probes -= 1
+        step = self.machine.step(situation.snapshot, Event(event, data))
+        return repr((step.taken, step.guards, step.snapshot.configuration, self._fields(step.snapshot)))
+
+    def _least(self, situation: _Situation, event: str, data: Json, difference: str) -> Json:
+        """The data without the keys that make no difference."""
+        for key in list(data) if isinstance(data, dict) else ():
+            fewer = {other: value for other, value in data.items() if other != key}
+            if self._difference(situation, event, fewer or None) == difference:
+                data = fewer
+        return data or None if isinstance(data, dict) else data
 
     def _events(self, situation: _Situation) -> Iterator[str]:
         for descriptor in self.machine.accepts(situation.snapshot.configuration):

@@ -30,7 +30,7 @@ from statewright.statecharts.step import Macrostep
 
 CONFIGURATIONS_MAX = 5_000
 MICROSTEPS_MAX = 100_000
-"""Microsteps tried in all: about two seconds."""
+"""Microsteps tried in all, about two seconds. In a wide chart one counts for several, because it costs as much."""
 OUTCOMES_MAX = 64
 """Ways in which the guards of one microstep are answered."""
 STAGES_MAX = 1_000
@@ -151,8 +151,8 @@ def explore(
 
 
 class _Micro(NamedTuple):
-    """A stage of a macrostep: what decides how it goes on. `known`: the answers that still hold. `resting`: it was asked
-    whether it goes on, and it does not."""
+    """A stage of a macrostep: what decides how it goes on. `known`: the answers that still hold. `resting`: it was
+    asked whether it goes on, and it does not."""
 
     configuration: int
     history: History
@@ -340,15 +340,17 @@ class _Explorer:
         ways: dict[_Way, None] = {}
         for _ in range(OUTCOMES_MAX):
             decisions = waiting.popleft()
-            if not self.left:
+            if self.left <= 0:
                 raise _Bounded
-            self.left -= 1
             self.oracle.begin(decisions, dict(micro.known))
             run = _Run(self.machine, Snapshot(micro.configuration, {}, dict(micro.history)), Event(event))
             run.internal = deque(Event(name) for name in micro.queue)
             transitions = act(run)
+            self.left -= 1 + run.configuration.bit_count() // 64 + (len(run.verdicts) + len(transitions)) // 4
             made = self.oracle.made
-            waiting.extend((*made[:index], not made[index]) for index in range(len(decisions), len(made)))
+            for index in range(len(decisions), min(len(made), len(decisions) + OUTCOMES_MAX)):
+                if len(waiting) <= OUTCOMES_MAX:
+                    waiting.append((*made[:index], not made[index]))
             ways[self._way(run, transitions)] = None
             if not waiting:
                 break

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -111,7 +111,8 @@ class Samples:
     def _guard_texts(self, transition: d.Transition) -> list[str]:
         guard = transition.guard
         if isinstance(guard, d.FunctionRef):
-            return _function_texts(self.chart.functions.get(guard.function))
+            fields = self.chart.machine.context_type.fields
+            return _function_texts(self.chart.functions.get(guard.function), fields)
         return [guard] if guard is not None else []
 
     def _values(self, texts: Iterable[str], context: Mapping[str, Json], declared: str) -> list[Json]:
@@ -152,16 +153,16 @@ def _texts(node: Any) -> Iterator[str]:
             yield from _texts(value)
 
 
-def _function_texts(function: Any) -> list[str]:
+def _function_texts(function: Any, fields: Collection[str]) -> list[str]:
     """What a Python guard compares with, as texts like those of expressions: its constants, and keys of the data."""
     code = getattr(function, "__code__", None)
-    constants = [c for c in getattr(code, "co_consts", ()) if isinstance(c, str | int | float)]
-    literals = " ".join(repr(c) for c in constants if not isinstance(c, bool) and c != getattr(function, "__doc__", ""))
-    fields = "".join(
-        f" context.{name}" for name in getattr(code, "co_names", ()) if name not in ("data", "name", "get")
-    )
-    keys = [c for c in constants if isinstance(c, str) and c.isidentifier()]
-    return [f"event.data.{key} {literals}{fields}" for key in keys] or [f"{literals}{fields}"]
+    constants = [c for c in getattr(code, "co_consts", ()) if isinstance(c, str | int | float) and c is not True]
+    constants = [c for c in constants if c is not False and c != getattr(function, "__doc__", None)]
+    names = [*getattr(code, "co_names", ()), *constants]
+    asked = [f"context.{name}" for name in dict.fromkeys(names) if name in fields]
+    keys = [c for c in constants if isinstance(c, str) and c.isidentifier() and c not in fields]
+    about = " ".join([*map(repr, constants), *asked])
+    return [f"event.data.{key} {about}" for key in keys] or [about]
 
 
 def _paths(text: str) -> list[Path]:

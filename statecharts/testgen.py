@@ -19,6 +19,9 @@ from statewright.statecharts.coverage import Configuration, Coverage, Goal, Path
 from statewright.statecharts.exploration import Edge, Outcome
 from statewright.statecharts.testgen_durable import IMPORTS, durable_tests, is_durable
 
+NEEDS_MAX = 50
+"""How much of what is not covered is listed, and can be filled in."""
+
 
 class Generated(NamedTuple):
     """text: of the module. paths: how many tests. covered, goals: counts by kind. missing: in words."""
@@ -98,6 +101,8 @@ def _missing(subject: Subject, coverage: Coverage) -> tuple[list[str], list[Need
         tokens = tuple(token(subject, edge.stimulus) for edge in edges[1:])
         leaves = subject.machine.leaves(subject.exploration.nodes[last.target].configuration)
         taken = tuple(_taken(subject, number) for number in last.transitions)
+        if len(needs) >= NEEDS_MAX:
+            continue
         needs.setdefault((guards, tokens), Need(names[-1], guards, tokens, leaves, taken))
     return names, list(needs.values())
 
@@ -147,18 +152,20 @@ def _head(
     reached = ", ".join(f"{covered[kind]} of {count} {kind}" for kind, count in counts.items())
     lines = [f"Covered: {reached}."]
     if missing:
-        lines += ["Not covered:", *(f"- {what}" for what in missing), "Fill in DATA to have these tested, too."]
+        lines += ["Not covered:", *(f"- {what}" for what in missing[:NEEDS_MAX])]
+        lines += [f"- and {len(missing) - NEEDS_MAX} more"] * (len(missing) > NEEDS_MAX)
+        lines += ["Fill in DATA to have these tested, too."]
     lines += [f"The chart was not explored to its end: {bound}." for bound in bounds]
     about = "\n".join(lines).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     imports = ["from __future__ import annotations", "", *(["import asyncio"] if durable else [])]
     imports += ["from pathlib import Path", "from typing import Any, NamedTuple", "", "import pytest", ""]
-    imports += IMPORTS if durable else []
-    imports += [
+    ours = [
         "from statewright.statecharts.chart import load_chart",
         "from statewright.statecharts.simulate import Simulation, parse_token",
     ]
+    imports += sorted([*ours, *(IMPORTS if durable else [])])
     title = f"Shortest paths through the chart {chart.name!r}, written by `statewright testgen`."
-    head = f"# ruff: noqa: E501\n{_QUOTES}{title}\n\n{about}\n{_QUOTES}\n\n"
+    head = f"# ruff: noqa\n{_QUOTES}{title}\n\n{about}\n{_QUOTES}\n\n"
     return head + "\n".join(imports) + "\n\nHERE = Path(__file__).resolve().parent"
 
 
@@ -272,7 +279,6 @@ def test_path(name: str) -> None:
 '''
 
 _NEEDING = """
-
 @pytest.mark.parametrize("name", DATA)
 def test_path_with_data(name: str) -> None:
     given = DATA[name]

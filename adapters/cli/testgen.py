@@ -10,6 +10,7 @@ from typing import Any
 
 from statewright.adapters.cli.options import DEFAULTS, Options, invalid
 
+LISTED_MAX = 20
 _MARK = "written by `statewright testgen`"
 
 
@@ -57,8 +58,10 @@ def generate_tests(
         return
     reached = ", ".join(f"{generated.covered[kind]} of {count} {kind}" for kind, count in generated.goals.items())
     print(f"{output}: {generated.paths} tests cover {reached}")
-    for what in generated.missing:
+    for what in generated.missing[:LISTED_MAX]:
         print(f"not covered: {printing.clean(what)}")
+    if len(generated.missing) > LISTED_MAX:
+        print(f"not covered: {len(generated.missing) - LISTED_MAX} more")
 
 
 def _source(given: str, folder: Path) -> str:

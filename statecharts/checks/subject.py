@@ -8,15 +8,21 @@ from statewright.statecharts import definition as d
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.errors import Fault, Severity
 from statewright.statecharts.exploration import Edge, Exploration, explore
+from statewright.statecharts.places import Places
 
 LISTED_MAX = 8
 
 
 class Subject:
-    """One chart under analysis. `transitions` are its own with their owners, by number, as the exploration counts."""
+    """One chart under analysis. `transitions` are its own with their owners, by number, as the exploration counts.
 
-    def __init__(self, chart: Chart) -> None:
+    `places` are where its parts are written: for a child's chart that is in the chart that invokes it.
+    """
+
+    def __init__(self, chart: Chart, places: Places | None = None) -> None:
         self.chart = chart
+        self.places = places or chart.places
+        self._about = f"in child chart {chart.name!r}: " if places is not None else ""
         self.machine = chart.machine
         self.definition = chart.definition
         self.transitions = self.exploration.transitions
@@ -34,11 +40,11 @@ class Subject:
         return frozenset(taken)
 
     def fault(self, node: d.Node, message: str, severity: Severity = "warning") -> Fault:
-        return self.chart.places.fault(node, message, severity=severity)
+        return self.places.fault(node, f"{self._about}{message}", severity=severity)
 
     def where(self, node: d.Node) -> str:
         """` on line N`, or nothing without a file."""
-        line = self.chart.places.line(self.chart.places.of(node)[0])
+        line = self.places.line(self.places.of(node)[0])
         return f" on line {line}" if line else ""
 
     def names(self, configuration: int) -> str:

@@ -198,6 +198,21 @@ def test_effects_without_a_handler_are_errors_when_handlers_are_given() -> None:
     assert fault.message == "effect 'archive' has no handler; those given are notify"
 
 
+def test_the_charts_of_children_are_checked_too() -> None:
+    text = """
+        states:
+          a:
+            invoke:
+              - id: sub
+                chart: {name: child, initial: x, states: {x: {on: {go: y}}, y: {type: final}, z: {}}}
+            on: {done.invoke.sub: b}
+          b: {type: final}
+        """
+    fault = only(text)
+    assert fault.message == "in child chart 'child': state 'z' can never be entered: nothing leads to it"
+    assert (fault.state, fault.line) == ("z", 6)
+
+
 def test_waits_and_failures_are_told_on_request() -> None:
     text = """
         states:

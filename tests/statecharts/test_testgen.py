@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from statewright.statecharts import Chart, chart, final, load_chart, state, to
+from statewright.statecharts import Chart, Event, chart, final, load_chart, state, to
 from statewright.statecharts.testgen import Generated, generate
 from tests.statecharts.behaviour import read
 
@@ -137,6 +139,23 @@ def test_guards_get_data_on_both_sides_of_their_constants() -> None:
     assert '"vip": True' in text
     assert 'Seen(\'add={"price": ' in text
     assert '"checkout", "cart"' in text
+
+
+def large(context: Mapping[str, Any], event: Event) -> bool:
+    return bool(context["amount"] > 500)
+
+
+def by_boss(context: Mapping[str, Any], event: Event) -> bool:
+    return bool((event.data or {}).get("by") == "boss")
+
+
+def test_python_guards_are_answered_by_their_constants() -> None:
+    ways = [to("b", guard=by_boss), to("c", guard=large)]
+    subject = chart("f", context={"amount": "int"}, states=[state("a", on={"go": ways}), final("b"), final("c")])
+    generated = generate(subject, LOADING)
+    assert generated.missing == ()
+    assert '"amount": 501' in generated.text
+    assert 'go={"by": "boss"}' in generated.text
 
 
 def hidden(context: object, event: object) -> bool:
