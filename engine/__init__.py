@@ -1,16 +1,18 @@
 """Decides and records: the aggregate, the runtime loop, effects and timers. Knows no driver."""
 
+from statewright.engine.calls import EffectCall, EffectCancelled, Handler, PermanentError, RetryLater
 from statewright.engine.clock import Clock, ManualClock, SystemClock
-from statewright.engine.effects import EffectCall, Handler, PermanentError
 from statewright.engine.engine import Engine, Replay
 from statewright.engine.followers import Projection
 from statewright.engine.log import LoggedFact
 from statewright.engine.recorder import InstanceFilter, InstanceRow
 from statewright.engine.requests import ExternalEvent, Outcome, Started
+from statewright.statecharts.definition import Retry
 
 __all__ = [
     "Clock",
     "EffectCall",
+    "EffectCancelled",
     "Engine",
     "ExternalEvent",
     "Handler",
@@ -22,6 +24,8 @@ __all__ = [
     "PermanentError",
     "Projection",
     "Replay",
+    "Retry",
+    "RetryLater",
     "Started",
     "SystemClock",
 ]

@@ -38,6 +38,8 @@ def add_fact(changes: Changes, fact: Fact, partitions: int) -> None:
         _close(changes, fact.instance_id)
     if getattr(fact, "effects", ()):
         changes.effects_requested.extend(effect_rows(fact, partitions))
+    if cancelled := getattr(fact, "effects_cancelled", ()):
+        changes.effects_ended.extend(("cancelled", "its state was left", effect_id) for effect_id in cancelled)
 
 
 def _close(changes: Changes, instance_id: str) -> None:
@@ -66,6 +68,7 @@ def effect_rows(fact: Fact, partitions: int) -> list[EffectRow]:
             0,
             _encode(effect.data).decode(),
             "",
+            _encode(effect.policy).decode() if effect.policy is not None else "",
         )
         for effect in effects
     ]

@@ -27,7 +27,7 @@ from statewright.engine.events import (
     TransitionTaken,
     Trigger,
 )
-from statewright.engine.instance import Instance
+from statewright.engine.instance import Instance, effect_of
 from statewright.engine.relatives import asked_while_stopping, at_the_end, effects_of, sent_on, with_relatives
 from statewright.statecharts.facts import Step, TimerCancelled, TimerSet
 
@@ -118,6 +118,7 @@ def decide(
         status=step.status,
         output=step.output,
         error=step.error,
+        effects_cancelled=_cancelled(instance, trigger, step.exited, step.status) if instance.cancellable else (),
     )
     if step.requests or instance.children or instance.parent is not None or bound:
         return with_relatives(fact, step, instance.parent, instance.children, bound)
@@ -179,9 +180,14 @@ def decide_control(instance: Instance, action: str, *, reason: str, actor: str, 
 def decide_failure(instance: Instance, trigger: Trigger, error: str, *, now: int) -> InstanceFailed:
     """An error that nothing in the chart handles ends the instance."""
     effects = at_the_end(instance, error)
-    sequence = instance.sequence + 1
     return InstanceFailed(
-        instance_id=instance.id, sequence=sequence, time=now, error=error, trigger=trigger, effects=effects
+        instance_id=instance.id,
+        sequence=instance.sequence + 1,
+        time=now,
+        error=error,
+        trigger=trigger,
+        effects=effects,
+        effects_cancelled=_cancelled(instance, trigger, (), "failed"),
     )
 
 
@@ -209,6 +215,17 @@ def _unchanged(
         trigger=trigger,
         reason=step.reason,
         guards=step.guards,
+    )
+
+
+def _cancelled(instance: Instance, trigger: Trigger, exited: tuple[str, ...], status: str) -> tuple[str, ...]:
+    """The effects that are no longer waited for: the state that they were asked for in is left, at the end all are.
+    One whose result is here, or waits to be applied, has been performed."""
+    performed = {effect_of(result) for result in (trigger, *instance.deferred) if result.kind == "effect"}
+    return tuple(
+        effect_id
+        for effect_id, until in instance.cancellable.items()
+        if (status in ENDED or until in exited) and effect_id not in performed
     )
 
 

@@ -2,65 +2,60 @@
 
 At least once: a handler may run again after a crash, so it gets `effect_id`, which stays the same. The result's inbox
 row, its event and the effect's end commit together, so a second result changes nothing. Retries are rows too: a
-restart goes on with the next attempt.
+restart goes on with the next attempt, on the terms that the pinned definition said. An effect that a commit has
+cancelled is not performed any more.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from eventsourcing.persistence import PersistenceError
+from msgspec.structs import replace
 
 from statewright.engine.alarm import Alarm
+from statewright.engine.attempts import Attempt
+from statewright.engine.calls import EffectCancelled, Handler, PermanentError, RetryLater
 from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
 from statewright.engine.messages import Messages
 from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
 from statewright.engine.relatives import KINDS
 from statewright.engine.requests import EffectResult, as_json
+from statewright.engine.retries import DEFAULT, backoff_ns, is_final
 from statewright.engine.runtime import Runtime
 from statewright.engine.tasks import end
+from statewright.engine.threads import Threads
 from statewright.statecharts.errors import StatewrightError
-from statewright.statecharts.facts import Json
+from statewright.statecharts.facts import Policy
 
 CONCURRENCY_MAX = 100
 """How many effects are performed at once."""
-ATTEMPTS_MAX = 5
-BACKOFF_NS = SECOND_NS
-"""The wait before the second attempt; it doubles with each further one."""
-BACKOFF_MAX_NS = 60 * SECOND_NS
-ATTEMPT_TIMEOUT_S = 300.0
+ATTEMPT_TIMEOUT_NS = 300 * SECOND_NS
+"""How long an attempt may take if neither the chart nor the handler says."""
 RECORDINGS_MAX = 6
-"""How often an attempt's end is tried to be recorded while the store can't be written, with the same waits between."""
+"""How often an attempt's end is tried to be recorded while the store can't be written."""
 LEASE_NS = 600 * SECOND_NS
-"""How long a claim holds: longer than an attempt may take."""
+"""How long a claim holds: longer than an attempt may take. An attempt with other terms changes its own."""
+
+RETRY_LATER_NS_MAX = 366 * 86_400 * SECOND_NS
+"""The longest that a handler may put off the next attempt."""
 
 _LOG = logging.getLogger("statewright.engine")
+_SAYS_NOTHING = Policy()
+_read_policy = msgspec.json.Decoder(Policy).decode
 
 
-class EffectCall(msgspec.Struct, frozen=True):
-    """What a handler is given. `attempt` counts from 1; `effect_id` is the same in every attempt."""
+class _Performer(NamedTuple):
+    """Who performs, and on what terms if the chart doesn't say."""
 
-    effect_id: str
-    instance_id: str
-    name: str
-    kind: str
-    data: Json
-    attempt: int
-
-
-class PermanentError(StatewrightError):
-    """Raise it in a handler when trying again can't help: the effect ends as failed at once."""
-
-
-Handler = Callable[[EffectCall], Awaitable[Json]] | Callable[[EffectCall], Json]
-"""Performs one effect and returns its result (JSON). An `async def`, or a plain function, which is run in a thread."""
+    function: Handler
+    policy: Policy
 
 
 class Effects:
@@ -71,15 +66,20 @@ class Effects:
         self._runtime = runtime
         self._messages = messages
         self._clock = clock
-        self._handlers: dict[str, Handler] = {}
-        self._performers: dict[str, Handler] = {}
+        self._handlers: dict[str, _Performer] = {}
+        self._performers: dict[str, _Performer] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}
-        """By effect id."""
+        """By effect id, those of all kinds."""
+        self._attempts: dict[str, Attempt] = {}
+        """By effect id, those that somebody outside performs."""
+        self._threads = Threads()
+        self._watch = Alarm(clock)
         self.alarm = Alarm(clock)
 
-    def register(self, name: str, handler: Handler) -> None:
-        """`handler` performs the effects of kind "perform" that are called `name`."""
-        self._handlers[name] = handler
+    def register(self, name: str, handler: Handler, policy: Policy = _SAYS_NOTHING) -> None:
+        """`handler` performs the effects of kind "perform" that are called `name`, as `policy` says where the chart
+        says nothing."""
+        self._handlers[name] = _Performer(handler, policy)
         self.alarm.ring()
 
     @property
@@ -89,18 +89,30 @@ class Effects:
 
     def register_kind(self, kind: str, performer: Handler) -> None:
         """`performer` performs every effect of `kind` ("emit", "call")."""
-        self._performers[kind] = performer
+        self._performers[kind] = _Performer(performer, _SAYS_NOTHING)
         self.alarm.ring()
 
     def committed(self, changes: Changes) -> None:
-        """Look again if a commit asked for something that can be performed here."""
+        """Stop what a commit has cancelled, and look again if it asked for something that can be performed here."""
+        if self._attempts:
+            self._stop_cancelled(changes)
         for row in changes.effects_requested:
             if row.kind in KINDS or self._performed_by(row) is not None:
                 self.alarm.ring()
                 return
 
+    def _stop_cancelled(self, changes: Changes) -> None:
+        for state, error, effect_id in changes.effects_ended:
+            if state == "cancelled" and (attempt := self._attempts.get(effect_id)) is not None:
+                attempt.cancel(f"effect '{effect_id}' was cancelled: {error}")
+        closed = set(changes.instances_closed)
+        for attempt in self._attempts.values() if closed else ():
+            if attempt.row.instance_id in closed:
+                attempt.cancel(f"instance '{attempt.row.instance_id}' was cancelled")
+
     async def run(self) -> None:
         """Perform what is due for ever; ends by cancellation, after which what was under way will be done again."""
+        watch = asyncio.create_task(self._give_up_overdue(), name="statewright-attempts")
         try:
             while True:
                 try:
@@ -110,7 +122,20 @@ class Effects:
                     _LOG.exception("effects can't be claimed; looking again in a second")
                     await self._clock.sleep_until(self._clock.now() + SECOND_NS)
         finally:
-            await end(*self._under_way.values())
+            await end(watch, *self._under_way.values())
+
+    async def close(self) -> None:
+        """After `run` has ended: wait a bounded time for the plain functions that are still running."""
+        await self._threads.close()
+
+    async def _give_up_overdue(self) -> None:
+        while True:
+            now = self._clock.now()
+            for attempt in self._attempts.values():
+                attempt.give_up_if_overdue(now)
+            await self._watch.wait(
+                min((a.due_at for a in self._attempts.values() if a.due_at is not None), default=None)
+            )
 
     async def _claim_due(self) -> bool:
         """Start performing due effects; whether it is worth looking again at once."""
@@ -121,11 +146,14 @@ class Effects:
         rows = await self._runtime.on_writer(self._claim, now, room)
         for row in rows:
             if row.effect_id in self._under_way:
-                continue  # The clock has leapt past its lease while it is still being performed here: it goes on.
+                # The clock has leapt past its lease while it is still being performed here: the new one is its own.
+                if (attempt := self._attempts.get(row.effect_id)) is not None:
+                    attempt.row = row
+                continue
             if row.kind in KINDS:
                 task = self._messages.perform(row)
             else:
-                task = asyncio.create_task(self._perform(row), name=f"effect {row.effect_id}")
+                task = asyncio.create_task(self._perform(self._attempt(row)), name=f"effect {row.effect_id}")
             self._under_way[row.effect_id] = task
             task.add_done_callback(partial(self._ended, row.effect_id))
         return len(rows) == room
@@ -149,40 +177,79 @@ class Effects:
 
     def _ended(self, effect_id: str, task: asyncio.Task[None]) -> None:
         del self._under_way[effect_id]
+        self._attempts.pop(effect_id, None)
         self.alarm.ring()
 
-    def _performed_by(self, row: EffectRow) -> Handler | None:
+    def _performed_by(self, row: EffectRow) -> _Performer | None:
         if row.kind == "perform":
             return self._handlers.get(row.name)
         return self._performers.get(row.kind)
 
-    async def _perform(self, row: EffectRow) -> None:
-        handler = self._performed_by(row)
-        assert handler is not None, row
-        call = EffectCall(
-            row.effect_id, row.instance_id, row.name, row.kind, msgspec.json.decode(row.data), row.attempt
+    def _attempt(self, row: EffectRow) -> Attempt:
+        """An attempt on the terms of the chart, or the handler's, or else everybody's."""
+        performer = self._performed_by(row)
+        assert performer is not None, row
+        default = performer.policy
+        said = _read_policy(row.policy) if row.policy else _SAYS_NOTHING
+        policy = replace(
+            said,
+            retry=said.retry or default.retry,
+            timeout_ns=said.timeout_ns or default.timeout_ns,
+            heartbeat_ns=said.heartbeat_ns or default.heartbeat_ns,
         )
+        attempt = Attempt(row, performer.function, policy, self._clock, self._threads, self._extend)
+        attempt.begin(policy.timeout_ns or ATTEMPT_TIMEOUT_NS, LEASE_NS)
+        self._attempts[row.effect_id] = attempt
+        if attempt.due_at is not None:
+            self._watch.ring_before(attempt.due_at)
+        return attempt
+
+    async def _extend(self, row: EffectRow, due_at: int, details: str) -> bool:
+        return await self._runtime.on_writer(
+            self._recorder.extend_effect, row.effect_id, row.lease_epoch, due_at, details
+        )
+
+    async def _perform(self, attempt: Attempt) -> None:
+        row = attempt.row
         try:
-            result, _ = as_json(f"the result of handler '{row.name}'", await _attempt(handler, call))
+            result, _ = as_json(f"the result of handler '{row.name}'", await attempt.run())
         except asyncio.CancelledError:
             raise
+        except EffectCancelled as error:
+            if not attempt.cancelled:
+                await self._failed(attempt, error)
+            else:
+                _LOG.info("attempt %d of effect %s has ended: %s", row.attempt, row.effect_id, error)
         except BaseException as error:
-            await self._failed(row, error)
+            await self._failed(attempt, error)
         else:
-            await self._deliver(row, EffectResult(row.instance_id, row.effect_id, row.name, result))
+            result = EffectResult(row.instance_id, row.effect_id, row.name, result, until=attempt.policy.until)
+            await self._deliver(attempt.row, result)
 
-    async def _failed(self, row: EffectRow, error: BaseException) -> None:
+    async def _failed(self, attempt: Attempt, error: BaseException) -> None:
         """Try again later, or end it as failed."""
+        row, policy = attempt.row, attempt.policy.retry or DEFAULT
         said = str(error).replace("\0", "")  # No database keeps a NUL in a text.
         message = f"{type(error).__name__}: {said}" if said else type(error).__name__
-        if row.attempt < ATTEMPTS_MAX and not isinstance(error, PermanentError | InvalidError | TooLargeError):
+        final = isinstance(error, PermanentError | InvalidError | TooLargeError) or is_final(policy, error)
+        if row.attempt < policy.attempts and not final:
             _LOG.warning("effect %s, attempt %d failed: %s", row.effect_id, row.attempt, message)
-            due_at = self._clock.now() + _backoff_ns(row.attempt)
-            retry = (self._recorder.retry_effect, row.effect_id, row.lease_epoch, due_at, message)
-            await self._record(row, lambda: self._runtime.on_writer(*retry))
+            wait_ns = backoff_ns(policy, row.effect_id, row.attempt)
+            if isinstance(error, RetryLater):
+                wait_ns = max(0, min(round(error.seconds * SECOND_NS), RETRY_LATER_NS_MAX))
+            due_at = self._clock.now() + wait_ns
+            await self._record(row, lambda: self._put_off(attempt, due_at, message))
             return
         _LOG.error("effect %s failed for good after attempt %d: %s", row.effect_id, row.attempt, message)
-        await self._deliver(row, EffectResult(row.instance_id, row.effect_id, row.name, error=message))
+        result = EffectResult(row.instance_id, row.effect_id, row.name, error=message, until=attempt.policy.until)
+        await self._deliver(row, result)
+
+    async def _put_off(self, attempt: Attempt, due_at: int, message: str) -> None:
+        while True:
+            row = attempt.row
+            retry = (self._recorder.retry_effect, row.effect_id, row.lease_epoch, due_at, message)
+            if await self._runtime.on_writer(*retry) or attempt.row is row:
+                return  # If the lease was not ours any more, somebody else performs it, or nobody has to.
 
     async def _deliver(self, row: EffectRow, result: EffectResult) -> None:
         await self._record(row, lambda: self._runtime.submit(result, bounded=False))
@@ -195,22 +262,9 @@ class Effects:
                 await recording()
             except (UnavailableError, PersistenceError) as error:
                 _LOG.warning("attempt %d of effect %s can't be recorded now: %s", row.attempt, row.effect_id, error)
-                await self._clock.sleep_until(self._clock.now() + _backoff_ns(tried))
+                await self._clock.sleep_until(self._clock.now() + backoff_ns(DEFAULT, row.effect_id, tried))
             except StatewrightError as error:
                 _LOG.error("attempt %d of effect %s can't be recorded: %s", row.attempt, row.effect_id, error)
                 return
             else:
                 return
-
-
-def _backoff_ns(attempt: int) -> int:
-    return min(BACKOFF_NS << (attempt - 1), BACKOFF_MAX_NS)
-
-
-async def _attempt(handler: Handler, call: EffectCall) -> Any:
-    async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
-        if inspect.iscoroutinefunction(handler):
-            return await handler(call)
-        result = await asyncio.to_thread(handler, call)
-        # An object whose `__call__` is a coroutine looks like a plain function until it is called.
-        return await result if inspect.isawaitable(result) else result

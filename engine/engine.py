@@ -10,9 +10,10 @@ from typing import Any, Self, TypeVar
 import msgspec
 from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
 
+from statewright.engine.calls import Handler
 from statewright.engine.clock import Clock, SystemClock
 from statewright.engine.definitions import Definitions
-from statewright.engine.effects import Effects, Handler
+from statewright.engine.effects import Effects
 from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
 from statewright.engine.events import AnyFact
 from statewright.engine.followers import Follower, Projection
@@ -36,6 +37,8 @@ from statewright.engine.stores import bus_opener, open_store
 from statewright.engine.tasks import end
 from statewright.engine.timers import Timers
 from statewright.statecharts.chart import Chart
+from statewright.statecharts.definition import Retry
+from statewright.statecharts.policies import PolicyFaults, compile_policy
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
@@ -144,6 +147,8 @@ class Engine:
             await doors.close()
         tasks, self._tasks = self._tasks, []
         await end(*tasks)
+        if hasattr(self, "_effects"):
+            await self._effects.close()
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             await runtime.close()
@@ -252,12 +257,23 @@ class Engine:
 
     # What adapters and projections use
 
-    def handler(self, name: str) -> Callable[[H], H]:
-        """Decorator: the function performs the effects that are called `name`."""
+    def handler(
+        self, name: str, *, retry: Retry | None = None, timeout: str = "", heartbeat: str = ""
+    ) -> Callable[[H], H]:
+        """Decorator: the function performs the effects that are called `name`.
+
+        retry, timeout (of an attempt: `30s`), heartbeat (the longest time between two): for effects whose chart doesn't
+        say; each of them that the chart says replaces the one given here, `retry` as a whole. Raises `InvalidError`.
+        """
         effects = self._performing
+        faults: PolicyFaults = []
+        policy = compile_policy(retry, timeout, heartbeat, faults)
+        if faults:
+            said = "; ".join(f"{'.'.join(path)}: {message}" for path, message in faults)
+            raise InvalidError(f"handler '{name}': {said}")
 
         def register(function: H) -> H:
-            effects.register(name, function)
+            effects.register(name, function, policy)
             return function
 
         return register
@@ -327,7 +343,7 @@ class Engine:
     def _committed(self, changes: Changes) -> None:
         if changes.timers_set:
             self._timers.alarm.ring_before(min(row.due_at for row in changes.timers_set))
-        if changes.effects_requested:
+        if changes.effects_requested or changes.effects_ended or changes.instances_closed:
             self._effects.committed(changes)
         for follower in self._followers:
             follower.alarm.ring()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from statewright.statecharts.facts import Json, Taken, Verdict
+from statewright.statecharts.facts import Json, Policy, Taken, Verdict
 
 SCHEMA = 1
 """The schema version written into each fact; older ones are upcast when read (`engine/mapper.py`)."""
@@ -79,7 +79,7 @@ class RequestedEffect(msgspec.Struct, frozen=True, omit_defaults=True):
     """An effect to be performed after the commit; `effect_id` is instance-sequence-index, index from 0.
 
     kind: "perform", "emit", "call", and what the engine itself performs: "start", "send", "forward", "cancel" and
-    "done" (see `engine/relatives.py`).
+    "done" (see `engine/relatives.py`). policy: what the pinned definition says about how it is performed.
     """
 
     effect_id: str
@@ -87,6 +87,7 @@ class RequestedEffect(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str = "perform"
     data: Json = None
     state: str = ""
+    policy: Policy | None = None
 
 
 def _current_schema() -> int:
@@ -119,7 +120,8 @@ class Macrostep(Fact, frozen=True, kw_only=True, omit_defaults=True):
     configuration: all active states afterwards, in document order. context: the changed top-level keys.
     timers_set, timers_cancelled: in order, cancellations already applied against what was set in the same
     step. serial: the id counter afterwards. children_ended: ids of invokes that are over, children_started: those begun
-    (after that). bound: the states whose late-bound data got its values.
+    (after that). bound: the states whose late-bound data got its values. effects_cancelled: ids of effects whose result
+    is no longer waited for, because the state that they were asked for in was left.
     """
 
     configuration: tuple[str, ...]
@@ -138,6 +140,7 @@ class Macrostep(Fact, frozen=True, kw_only=True, omit_defaults=True):
     children_ended: tuple[str, ...] = ()
     children_started: tuple[ChildLink, ...] = ()
     bound: tuple[str, ...] = ()
+    effects_cancelled: tuple[str, ...] = ()
     status: Status = "active"
     output: Json = None
     error: str = ""
@@ -221,11 +224,12 @@ class InstanceCancelled(Fact, frozen=True, kw_only=True, omit_defaults=True, tag
 
 class InstanceFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="instance_failed"):
     """Ended by an error that nothing in the chart handled. `trigger` is what brought it, if any; `effects` cancel its
-    children and tell its parent."""
+    children and tell its parent; `effects_cancelled` as in a macrostep."""
 
     error: str
     trigger: Trigger | None = None
     effects: tuple[RequestedEffect, ...] = ()
+    effects_cancelled: tuple[str, ...] = ()
 
 
 AnyFact = (

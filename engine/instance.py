@@ -29,11 +29,14 @@ from statewright.engine.events import (
     Macrostep,
     ParentLink,
     PendingTimer,
+    RequestedEffect,
     Status,
     TransitionTaken,
     Trigger,
 )
 from statewright.statecharts.facts import Json
+
+_RESULT = "-result"
 
 
 class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -41,7 +44,8 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
 
     configuration: active states in document order (after completion, those before the final exit). timers: pending
     ones by id. deferred: triggers that wait while it is paused, in order. parent: who has invoked it. children: the
-    active ones by the id of their invoke. bound: the states whose late-bound data has its values. Times are ns UTC.
+    active ones by the id of their invoke. bound: the states whose late-bound data has its values. cancellable: effects
+    without a result that are cancelled when a state is left: effect id -> that state. Times are ns UTC.
     """
 
     id: str
@@ -64,6 +68,7 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     parent: ParentLink | None = None
     children: Mapping[str, ChildLink] = {}
     bound: tuple[str, ...] = ()
+    cancellable: Mapping[str, str] = {}
 
 
 def evolve(instance: Instance | None, fact: Fact) -> Instance:
@@ -110,6 +115,7 @@ def _started(fact: InstanceStarted) -> Instance:
         parent=fact.parent,
         children={child.invokeid: child for child in fact.children_started},
         bound=fact.bound,
+        cancellable={} if ended else _cancellable(fact.effects),
     )
 
 
@@ -136,7 +142,21 @@ def _moved(instance: Instance, fact: TransitionTaken) -> Instance:
         instance.parent,
         _children(instance, fact) if fact.children_started or fact.children_ended else instance.children,
         instance.bound + fact.bound,
+        _still_cancellable(instance, fact) if instance.cancellable or fact.effects else instance.cancellable,
     )
+
+
+def _cancellable(effects: tuple[RequestedEffect, ...]) -> dict[str, str]:
+    return {e.effect_id: e.policy.until for e in effects if e.policy is not None and e.policy.until}
+
+
+def _still_cancellable(instance: Instance, fact: TransitionTaken) -> Mapping[str, str]:
+    if fact.status in ENDED:
+        return {}
+    before = {effect_id: until for effect_id, until in instance.cancellable.items() if until not in fact.exited}
+    if fact.trigger.kind == "effect":
+        before.pop(effect_of(fact.trigger), None)
+    return before | _cancellable(fact.effects)
 
 
 def _children(instance: Instance, fact: TransitionTaken) -> Mapping[str, ChildLink]:
@@ -170,6 +190,16 @@ def timer_of(trigger: Trigger) -> str:
     return trigger.id.rpartition("@")[0]
 
 
+def result_id(effect_id: str) -> str:
+    """The id of the trigger that an effect's result is recorded as, once."""
+    return f"{effect_id}{_RESULT}"
+
+
+def effect_of(trigger: Trigger) -> str:
+    """The effect's id in the id of its result."""
+    return trigger.id.removesuffix(_RESULT)
+
+
 def _use_up(timers: dict[str, PendingTimer], fired: Trigger) -> None:
     """Remove the timer that fired, but not one of the same id that was set since (`fired` may have been deferred)."""
     timer_id = timer_of(fired)
@@ -184,19 +214,28 @@ def _noted(instance: Instance, fact: EventRefused | EventDiscarded | EventSent |
     if fact.trigger.kind == "timer" and timers:
         timers = dict(timers)
         _use_up(timers, fact.trigger)
-    return replace(
+    noted = replace(
         instance,
         sequence=fact.sequence,
         updated_at=fact.time,
         timers=timers,
         deferred=_still_deferred(instance, fact.trigger),
     )
+    if instance.cancellable and fact.trigger.kind == "effect" and not isinstance(fact, EventDeferred):
+        rest = dict(instance.cancellable)
+        rest.pop(effect_of(fact.trigger), None)
+        return replace(noted, cancellable=rest)
+    return noted
 
 
 def _deferred_after(instance: Instance, fact: TransitionTaken) -> tuple[Trigger, ...]:
     """What still waits after a macrostep. A timer that was due while the instance was paused is dropped when what came
-    before it cancels it or sets it anew, as it would have been had nobody paused."""
+    before it cancels it or sets it anew, as it would have been had nobody paused; so is an effect's result when the
+    state that waits for it is left."""
     deferred = _still_deferred(instance, fact.trigger)
+    if deferred and instance.cancellable and fact.exited:
+        gone = {effect_id for effect_id, until in instance.cancellable.items() if until in fact.exited}
+        deferred = tuple(trigger for trigger in deferred if trigger.kind != "effect" or effect_of(trigger) not in gone)
     if deferred and (fact.timers_cancelled or fact.timers_set):
         gone = {*fact.timers_cancelled, *(timer.timer_id for timer in fact.timers_set)}
         deferred = tuple(trigger for trigger in deferred if trigger.kind != "timer" or timer_of(trigger) not in gone)
@@ -222,11 +261,11 @@ def _lifecycle(instance: Instance, fact: Fact) -> Instance:
     if isinstance(fact, InstanceCancelled):
         context = {**instance.context, **fact.context}
         ended = replace(moved, status="cancelled", ended_at=fact.time, timers={}, deferred=(), error=fact.reason)
-        return replace(ended, context=context, children={})
+        return replace(ended, context=context, children={}, cancellable={})
     if isinstance(fact, InstanceFailed):
         deferred = instance.deferred if fact.trigger is None else _still_deferred(instance, fact.trigger)
         ended = replace(moved, status="failed", ended_at=fact.time, timers={}, deferred=deferred, error=fact.error)
-        return replace(ended, children={})
+        return replace(ended, children={}, cancellable={})
     raise ValueError(f"expected a fact of a running instance, got {type(fact).__name__} of {fact}")
 
 

@@ -20,6 +20,7 @@ from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.definitions import Definitions
 from statewright.engine.errors import BusyError, NotFoundError, UnavailableError
 from statewright.engine.events import Trigger
+from statewright.engine.instance import result_id
 from statewright.engine.log import InstanceLog
 from statewright.engine.recorder import EffectRow
 from statewright.engine.relatives import Message, Start
@@ -30,7 +31,6 @@ from statewright.engine.requests import (
     MessageArrived,
     Request,
     StartRequest,
-    result_id,
 )
 from statewright.engine.runtime import Runtime
 from statewright.statecharts.chart import Chart

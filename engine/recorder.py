@@ -59,7 +59,9 @@ class TimerRow(NamedTuple):
 
 
 class EffectRow(NamedTuple):
-    """One effect. state: "pending" | "running" | "done" | "failed" | "cancelled". `data` is JSON text."""
+    """One effect. state: "pending" | "running" | "done" | "failed" | "cancelled". `data` is JSON text, `policy` that of
+    what the chart says about how it is performed ("" if nothing), `details` that of what the last heartbeat brought (""
+    if there was none)."""
 
     effect_id: str
     instance_id: str
@@ -72,6 +74,8 @@ class EffectRow(NamedTuple):
     lease_epoch: int
     data: str
     error: str
+    policy: str = ""
+    details: str = ""
 
 
 class DefinitionRow(NamedTuple):
@@ -108,7 +112,7 @@ class Changes(msgspec.Struct):
     """Upserts by (instance_id, timer_id)."""
     effects_requested: list[EffectRow] = []
     effects_ended: list[tuple[str, str, str]] = []
-    """(state, error, effect_id)."""
+    """(state, error, effect_id); state: "done", "failed" or "cancelled"."""
     instances_closed: list[str] = []
     """Ids of instances that were cancelled: all their timers are deleted, and their effects that are
     pending or running become "cancelled", but for those on relatives that last (`engine/relatives.py`)."""
@@ -178,6 +182,11 @@ class InstanceRecorder(ProcessRecorder):
     @abstractmethod
     def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:
         """Put a running effect back to pending with a new due_at, if the lease is still ours."""
+
+    @abstractmethod
+    def extend_effect(self, effect_id: str, lease_epoch: int, due_at: int, details: str) -> bool:
+        """Let the lease on a running effect end at `due_at` and keep `details` ("" leaves those that there are), if the
+        lease is still ours."""
 
     @abstractmethod
     def release_effects(self) -> int:

@@ -9,6 +9,7 @@ import msgspec
 
 from statewright.engine.errors import InvalidError, TooLargeError
 from statewright.engine.events import ParentLink, Status, Trigger
+from statewright.engine.instance import result_id
 from statewright.statecharts.facts import Json
 
 PAYLOAD_DEPTH_MAX = 64
@@ -83,13 +84,14 @@ class TimerDue(msgspec.Struct, frozen=True):
 
 
 class EffectResult(msgspec.Struct, frozen=True):
-    """How an effect ended: with a result, or for good with an error."""
+    """How an effect ended: with a result, or for good with an error. `until`: the state whose leaving cancels it."""
 
     instance_id: str
     effect_id: str
     name: str
     result: Json = None
     error: str = ""
+    until: str = ""
 
     @property
     def event_id(self) -> str:
@@ -155,11 +157,6 @@ class Started(msgspec.Struct, frozen=True):
     sequence: int
     configuration: tuple[str, ...]
     status: Status
-
-
-def result_id(effect_id: str) -> str:
-    """The id of the event, from source `EFFECT_SOURCE`, that an effect's result is recorded as, once."""
-    return f"{effect_id}-result"
 
 
 def identity_of(request: Request) -> tuple[str, str] | None:

@@ -212,10 +212,19 @@ class Unit:
         name = f"{'error' if failed else 'done'}.effect.{request.name}"
         data = {"message": request.error} if failed else request.result
         data, encoded = as_json(f"the result of effect '{request.effect_id}'", data)
-        fact = self._apply(draft, Trigger(name, key[1], EFFECT_SOURCE, "effect", data=data))
+        fact = self._take_result(draft, request, Trigger(name, key[1], EFFECT_SOURCE, "effect", data=data))
         self._remember(draft, key, fact.sequence, content_digest(name, "", encoded))
         self.changes.effects_ended.append(("failed" if failed else "done", request.error, request.effect_id))
         return _outcome(fact, draft.instance)
+
+    def _take_result(self, draft: Draft, request: EffectResult, result: Trigger) -> Fact:
+        instance = draft.instance
+        if request.until and request.effect_id not in instance.cancellable and instance.status not in ENDED:
+            reason = f"effect '{request.effect_id}' was cancelled: state '{request.until}' was left"
+            fact = decide_discarded(instance, result, reason, now=self._now)
+            self._record(draft, fact)
+            return fact
+        return self._apply(draft, result)
 
     def _message(self, request: MessageArrived) -> Answer:
         draft = self._draft(request.instance_id)

@@ -12,11 +12,11 @@ from eventsourcing.persistence import MapperDeserialisationError
 
 from statewright.engine.changes import effect_rows, instance_row
 from statewright.engine.events import AnyFact, EventDeferred, Trigger
-from statewright.engine.instance import Instance, evolve
+from statewright.engine.instance import Instance, evolve, result_id
 from statewright.engine.log import InstanceLog
 from statewright.engine.recorder import EffectRow, InstanceFilter, InstanceRow, TimerRow
 from statewright.engine.relatives import KINDS
-from statewright.engine.requests import EFFECT_SOURCE, MESSAGE_SOURCE, result_id
+from statewright.engine.requests import EFFECT_SOURCE, MESSAGE_SOURCE
 from statewright.engine.stores import open_store
 
 PAGE = 2_000
@@ -41,13 +41,14 @@ class Verification(msgspec.Struct):
 class _Folded:
     """One instance as its facts tell it, with what they say about its other rows."""
 
-    __slots__ = ("effects", "inbox", "instance", "waiting")
+    __slots__ = ("cancelled", "effects", "inbox", "instance", "waiting")
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         self.inbox: dict[tuple[str, str], int] = {}
         self.waiting: set[tuple[str, str]] = set()
         self.effects: dict[str, EffectRow] = {}
+        self.cancelled: set[str] = set()
 
 
 def verify_store(url: str) -> Verification:
@@ -125,6 +126,7 @@ def _note(one: _Folded, fact: AnyFact, partitions: int, found: Verification) -> 
     if trigger is not None and trigger.kind != "timer":
         _note_identity(one, trigger, fact, found)
     one.effects |= {row.effect_id: row for row in effect_rows(fact, partitions)}
+    one.cancelled.update(getattr(fact, "effects_cancelled", ()))
 
 
 def _note_identity(one: _Folded, trigger: Trigger, fact: AnyFact, found: Verification) -> None:
@@ -193,7 +195,7 @@ def _compare_effects(log: InstanceLog, instance_id: str, folded: dict[str, _Fold
 
 def _asked(row: EffectRow | None) -> tuple[object, ...] | None:
     """What of an effect never changes."""
-    return (row.instance_id, row.partition, row.name, row.kind, row.data) if row is not None else None
+    return (row.instance_id, row.partition, row.name, row.kind, row.data, row.policy) if row is not None else None
 
 
 def _states(one: _Folded, row: EffectRow, folded: dict[str, _Folded]) -> tuple[str, ...]:
@@ -207,6 +209,8 @@ def _states(one: _Folded, row: EffectRow, folded: dict[str, _Folded]) -> tuple[s
             return ("pending", "running", "done", "failed", "cancelled")
     elif (EFFECT_SOURCE, result_id(row.effect_id)) in one.inbox:
         return ("done", "failed")
+    elif row.effect_id in one.cancelled:
+        return ("cancelled",)
     return ("cancelled",) if one.instance.status == "cancelled" else ("pending", "running")
 
 

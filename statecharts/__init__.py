@@ -23,6 +23,7 @@ from statewright.statecharts.builder import (
 )
 from statewright.statecharts.chart import Chart, Machine, load_chart
 from statewright.statecharts.context import Context
+from statewright.statecharts.definition import Retry
 from statewright.statecharts.errors import (
     ChartError,
     ChartNotFound,
@@ -60,6 +61,7 @@ __all__ = [
     "Machine",
     "Mapped",
     "MessageError",
+    "Retry",
     "Snapshot",
     "StatewrightError",
     "Step",

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from statewright.statecharts import definition as d
 from statewright.statecharts.actions_reader import suggest
 from statewright.statecharts.context import ContextType, json_type, require_json
@@ -17,8 +19,9 @@ from statewright.statecharts.durations import delay_ns, parse_duration
 from statewright.statecharts.dynamic import DynamicExpression, DynamicExpressions, undeclared
 from statewright.statecharts.errors import ContextError, Fault
 from statewright.statecharts.expressions import Expression, ExpressionError, Expressions, assignable, to_json
-from statewright.statecharts.facts import Effect, Event, TimerCancelled, TimerSet
+from statewright.statecharts.facts import Effect, Event, Policy, TimerCancelled, TimerSet
 from statewright.statecharts.places import Faults
+from statewright.statecharts.policies import PolicyFaults, compile_policy
 from statewright.statecharts.scripts import compile_assign, compile_foreach, compile_script
 from statewright.statecharts.sends import compile_send
 from statewright.statecharts.step import ActionError, Macrostep
@@ -58,6 +61,7 @@ class ActionCompiler:
         self.used: dict[str, Callable[..., Any]] = {}
         """The registered functions that the chart refers to."""
         self._compiled: dict[str, Expression | ExpressionError] = {}
+        self._within = ""
         self._compilers: dict[type, Callable[[Any, str, str], Operation]] = {
             d.Assign: self._assign,
             d.Raise: self._raise,
@@ -73,12 +77,16 @@ class ActionCompiler:
             d.Block: self._nested_block,
         }
 
-    def block(self, actions: tuple[d.AnyAction, ...], state: str, where: str) -> Block:
-        """One block; `where` completes "… failed in" (`entry of state 'draft'`)."""
+    def block(self, actions: tuple[d.AnyAction, ...], state: str, where: str, within: str | None = None) -> Block:
+        """One block; `where` completes "… failed in" (`entry of state 'draft'`). `within` is the state that is active
+        once it has run, whose leaving may cancel effects ("" if there is none, None if it is the enclosing block's)."""
+        if within is not None:
+            self._within = within
         return tuple([self._compilers[type(action)](action, state, where) for action in actions])
 
-    def blocks(self, actions: tuple[d.AnyAction, ...], state: str, where: str) -> tuple[Block, ...]:
+    def blocks(self, actions: tuple[d.AnyAction, ...], state: str, where: str, within: str) -> tuple[Block, ...]:
         """The blocks of a state's entry or exit: each `Block` is one, the actions between them are too."""
+        self._within = within
         found: list[Block] = []
         loose: list[d.AnyAction] = []
         for action in actions:
@@ -333,10 +341,24 @@ class ActionCompiler:
         self, kind: str, literal: str, name: Value, action: d.Emit | d.Call | d.Perform, state: str, what: str
     ) -> Operation:
         value, constant = self.value(action.data, action, what, "data")
+        policy = self._policy(action, what)
         if constant and literal:
-            effect = Effect(literal, kind, action.data, state)
+            effect = Effect(literal, kind, action.data, state, policy)
             return lambda run: run.effects.append(effect)
-        return lambda run: run.effects.append(Effect(name(run), kind, value(run), state))
+        return lambda run: run.effects.append(Effect(name(run), kind, value(run), state, policy))
+
+    def _policy(self, action: d.Emit | d.Call | d.Perform, what: str) -> Policy | None:
+        """What the action says about how it is performed, None if nothing."""
+        until = self._within if action.cancel == "on_exit" else ""
+        if action.cancel == "on_exit" and not until:
+            message = f"{what} can't be cancelled on exit: there is no one state that it leads to or stays in"
+            self.faults.add(action, f"{message}; ask for it in the entry of a state", "cancel")
+        heartbeat = "" if isinstance(action, d.Emit) else action.heartbeat
+        faults: PolicyFaults = []
+        policy = compile_policy(action.retry, action.timeout, heartbeat, faults)
+        for path, message in faults:
+            self.faults.add(action, f"{message} in {what}", *path)
+        return replace(policy, until=until) if until else policy if policy != Policy() else None
 
     def _log(self, action: d.Log, state: str, where: str) -> Operation:
         value, _ = self.value(action.expr, action, f"log in {where}", "expr") if action.expr else (None, True)

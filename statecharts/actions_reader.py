@@ -7,6 +7,7 @@ handler of that name), or its canonical form with its kind as `type`.
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -50,6 +51,9 @@ ONE_OF = {
     "emit": ("subject", "subjectexpr"),
     "perform": ("name",),
 }
+
+
+_NUMBER_MAX = 1e300
 
 
 class ActionsReader:
@@ -108,13 +112,41 @@ class ActionsReader:
             self.fault(path, str(error))
             return None
 
-    def delay(self, tree: Any, path: Path) -> str:
+    def delay(self, tree: Any, path: Path, instead: str = "0s") -> str:
+        """A delay as a text; `instead` after a fault."""
         if isinstance(tree, int) and not isinstance(tree, bool) and tree >= 0:
             return f"{tree}ms"
         if isinstance(tree, str) and tree.strip():
             return f"{tree}ms" if tree.isdecimal() else tree
         self.fault(path, f"expected a delay such as 24h or a CEL expression, got {tree!r}")
-        return "0s"
+        return instead
+
+    def retry(self, tree: Any, path: Path) -> d.Retry | None:
+        """How failed attempts are made again. Ranges are the compiler's business."""
+        if not isinstance(tree, Mapping):
+            self.fault(path, f"expected a mapping such as {{attempts: 5, initial: 1s}}, got {self.kind(tree)}")
+            return None
+        self.known(tree, set(d.Retry.__struct_fields__), path, "'retry'")
+        read: dict[str, Any] = {}
+        for key, value in tree.items():
+            if key in ("initial", "maximum"):
+                read[key] = self.delay(value, (*path, key), "60s")
+            elif key == "final":
+                read[key] = self.strings(value, (*path, key))
+            elif key == "attempts" and (type(value) is int or (type(value) is float and value.is_integer())):
+                read[key] = int(value)
+            elif key in ("multiplier", "jitter") and type(value) in (int, float) and abs(value) <= _NUMBER_MAX:
+                read[key] = float(value)
+            elif key in d.Retry.__struct_fields__:
+                what = "a whole number" if key == "attempts" else "a number"
+                self.fault((*path, key), f"expected {what}, got {self.kind(value)}")
+        return d.Retry(**read)
+
+    def choice(self, value: Any, known: tuple[str, ...], path: Path) -> Any:
+        if value in known:
+            return value
+        self.fault(path, f"expected {' or '.join(known)}, got {value!r}{suggest(str(value), known)}")
+        return known[0]
 
     def text(self, tree: Mapping[str, Any], key: str, path: Path) -> str:
         value = tree.get(key, "")
@@ -227,6 +259,12 @@ class ActionsReader:
             return {}
         if key == "delay":
             return self.delay(fields[key], place)
+        if key in ("timeout", "heartbeat"):
+            return self.delay(fields[key], place, "1s" if key == "heartbeat" else "1h")
+        if key == "retry":
+            return self.retry(fields[key], place)
+        if key == "cancel":
+            return self.choice(fields[key], typing.get_args(d.CancelWhen), place)
         if key == "branches":
             return tuple(self._branches(fields[key], path))
         if key == "actions":

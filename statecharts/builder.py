@@ -27,6 +27,7 @@ from typing import Any, Literal
 import msgspec
 
 from statewright.statecharts.chart import Chart
+from statewright.statecharts.definition import CancelWhen, Retry
 from statewright.statecharts.errors import ChartError, Fault
 
 Tree = dict[str, Any]
@@ -162,19 +163,54 @@ def cancel(sendid: str) -> Tree:
     return {"cancel": sendid}
 
 
-def emit(subject: str, data: Any = None) -> Tree:
+def emit(
+    subject: str,
+    data: Any = None,
+    *,
+    retry: Retry | Mapping[str, Any] | None = None,
+    timeout: str | None = None,
+    cancel: CancelWhen | None = None,
+) -> Tree:
     """Publish a message on the bus."""
-    return {"emit": _given(subject=subject, data=data)}
+    return {"emit": _given(subject=subject, data=data, **_how(retry, timeout, None, cancel))}
 
 
-def call(service: str, method: str, data: Any = None) -> Tree:
+def call(
+    service: str,
+    method: str,
+    data: Any = None,
+    *,
+    retry: Retry | Mapping[str, Any] | None = None,
+    timeout: str | None = None,
+    heartbeat: str | None = None,
+    cancel: CancelWhen | None = None,
+) -> Tree:
     """Call a service; the result comes back as an event."""
-    return {"call": _given(service=service, method=method, data=data)}
+    return {"call": _given(service=service, method=method, data=data, **_how(retry, timeout, heartbeat, cancel))}
 
 
-def perform(name: str, data: Any = None) -> Tree:
-    """Have the handler of this name perform something; the name alone, as a text, does too."""
-    return {"perform": _given(name=name, data=data)}
+def perform(
+    name: str,
+    data: Any = None,
+    *,
+    retry: Retry | Mapping[str, Any] | None = None,
+    timeout: str | None = None,
+    heartbeat: str | None = None,
+    cancel: CancelWhen | None = None,
+) -> Tree:
+    """Have the handler of this name perform something; the name alone, as a text, does too.
+
+    timeout: of one attempt. heartbeat: the longest time between two signs of life. cancel: "on_exit" to cancel it when
+    the state that is entered, or stayed in, is left.
+    """
+    return {"perform": _given(name=name, data=data, **_how(retry, timeout, heartbeat, cancel))}
+
+
+def _how(
+    retry: Retry | Mapping[str, Any] | None, timeout: str | None, heartbeat: str | None, cancel: str | None
+) -> Tree:
+    written = msgspec.to_builtins(retry) if isinstance(retry, Retry) else retry
+    return {"retry": written, "timeout": timeout, "heartbeat": heartbeat, "cancel": cancel}
 
 
 def log(expr: str, label: str | None = None) -> Tree:

@@ -163,7 +163,9 @@ class _Compiler:
         if node.initial is not None:
             state.initial_states = tuple(by_id[target] for target in node.initial.target if target in by_id)
             where = f"initial of state {state.id!r}" if state.id else "initial of the chart"
-            state.initial_block = self.actions.block(node.initial.actions, state.id, where)
+            # What a history state stands for is entered within its parent.
+            within = state.parent if state.is_history and state.parent is not None else state
+            state.initial_block = self.actions.block(node.initial.actions, state.id, where, within.id)
         elif state.is_compound:
             state.initial_states = tuple(state.children[:1])
         elif state.is_history and state.parent is not None:
@@ -187,8 +189,10 @@ class _Compiler:
         if isinstance(node, d.State):
             first = self._late_values(node, state, name)
             begin, end = self._children(node, state)
-        state.entry_blocks = _filled(*first, *blocks(node.entry, state.id, f"entry of {name}"), *setting, begin)
-        state.exit_blocks = _filled(*blocks(node.exit, state.id, f"exit of {name}"), cancels, end)
+        state.entry_blocks = _filled(
+            *first, *blocks(node.entry, state.id, f"entry of {name}", state.id), *setting, begin
+        )
+        state.exit_blocks = _filled(*blocks(node.exit, state.id, f"exit of {name}", ""), cancels, end)
         if isinstance(node, d.State) and node.type == "final":
             self._final(node, state)
         if state.entry_blocks or state.final_block:
@@ -258,7 +262,8 @@ class _Compiler:
         said = " ".join(node.events) or (f"after {node.delay}" if node.delay else "always")
         if node.guard is not None:
             transition.guard, transition.function, transition.expression = self.actions.guard(node.guard, node)
-        transition.block = self.actions.block(node.actions, source.id, f"transition {said!r} of {name}")
+        where = f"transition {said!r} of {name}"
+        transition.block = self.actions.block(node.actions, source.id, where, _arrives_in(transition))
         if any(target.is_history for target in targets):
             transition.exit_bits = None
         elif (domain := transition.domain(targets)) is not None:
@@ -282,6 +287,16 @@ class _Compiler:
             if event is None:
                 event = self.machine.events[trigger] = NestedEvent(trigger, self.machine)
             event.transitions[transition.source].append(transition)
+
+
+def _arrives_in(transition: ChartTransition) -> str:
+    """The state that is active after a transition for certain: the one it leads to, or stays in; "" with several."""
+    if not transition.targets:
+        return transition.owner.id
+    target = transition.targets[0]
+    if target.is_history and target.parent is not None:
+        target = target.parent
+    return target.id if len(transition.targets) == 1 else ""
 
 
 def _filled(*blocks: Block) -> tuple[Block, ...]:

@@ -13,13 +13,14 @@ mapping or list is evaluated element by element, any other scalar is itself, and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 Json = Any
 StateType = Literal["atomic", "compound", "parallel", "final", "history"]
+CancelWhen = Literal["never", "on_exit"]
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, eq=False):
@@ -86,27 +87,60 @@ class Cancel(Action, frozen=True):
     sendidexpr: str = ""
 
 
+class Retry(Node, frozen=True):
+    """How an effect's failed attempts are made again: after `initial`, then each time `multiplier` times as long, never
+    longer than `maximum` (durations).
+
+    `jitter` is the part of a wait, 0 to 1, by up to which it is shortened, so that many that failed together don't come
+    back together. `final` names errors that trying again can't help: the class of the exception or one of its bases
+    (`ValueError`), or the code of a service's error (`409`).
+    """
+
+    attempts: Annotated[int, Meta(ge=1)] = 5
+    initial: str = "1s"
+    maximum: str = "60s"
+    multiplier: Annotated[float, Meta(ge=1)] = 2.0
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    final: tuple[str, ...] = ()
+
+
 class Emit(Action, frozen=True):
-    """Publish a message on the bus after the commit. `subjectexpr` computes the subject."""
+    """Publish a message on the bus after the commit. `subjectexpr` computes the subject. The rest is as in perform."""
 
     subject: str = ""
     subjectexpr: str = ""
     data: Json = None
+    retry: Retry | None = None
+    timeout: str = ""
+    cancel: CancelWhen = "never"
 
 
 class Call(Action, frozen=True):
-    """Call `method` of `service` after the commit; the result comes back as `done.effect.<service>.<method>`."""
+    """Call `method` of `service` after the commit; the result comes back as `done.effect.<service>.<method>`. The rest
+    is as in perform."""
 
     service: str
     method: str
     data: Json = None
+    retry: Retry | None = None
+    timeout: str = ""
+    heartbeat: str = ""
+    cancel: CancelWhen = "never"
 
 
 class Perform(Action, frozen=True):
-    """Have the handler registered as `name` perform something after the commit."""
+    """Have the handler registered as `name` perform something after the commit.
+
+    `timeout` is for one attempt, `heartbeat` the longest time between two signs of life from it. What is not said is up
+    to the handler. With `cancel: on_exit` it is cancelled when the state in which it was asked for is left.
+    """
 
     name: str
     data: Json = None
+    retry: Retry | None = None
+    timeout: str = ""
+    heartbeat: str = ""
+    cancel: CancelWhen = "never"
 
 
 class Log(Action, frozen=True):
@@ -303,8 +337,8 @@ def _nested(actions: tuple[AnyAction, ...]) -> Iterator[AnyAction]:
             yield from _nested(action.actions)
 
 
-def to_json(definition: Definition) -> bytes:
-    """The canonical JSON."""
+def to_json(definition: Node) -> bytes:
+    """The canonical JSON of a definition, or of a part of one."""
     return msgspec.json.encode(_canonical(definition))
 
 

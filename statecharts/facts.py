@@ -134,6 +134,29 @@ Request = StartChild | CancelChild | ForwardEvent | SendEvent
 """What a step asks of another session."""
 
 
+class RetryPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`definition.Retry` with its durations in nanoseconds."""
+
+    attempts: int = 5
+    initial_ns: int = 1_000_000_000
+    maximum_ns: int = 60_000_000_000
+    multiplier: float = 2.0
+    jitter: float = 0.0
+    final: tuple[str, ...] = ()
+
+
+class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a chart says about how an effect is performed; None and 0 where it says nothing.
+
+    until: the state whose leaving cancels the effect, "" for none.
+    """
+
+    retry: RetryPolicy | None = None
+    timeout_ns: int = 0
+    heartbeat_ns: int = 0
+    until: str = ""
+
+
 class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something to be performed after the commit.
 
@@ -145,6 +168,7 @@ class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str = "perform"
     data: Json = None
     state: str = ""
+    policy: Policy | None = None
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +180,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     that changed with their new values, `history` the history values that changed, `timers`, `requests` (to other
     sessions) and `effects` in order, `raised` the names of internal events processed. `status` is "completed" once a
     top-level final state was entered, then `output` is its donedata; the configuration is then the one before the
-    final exit.
+    final exit. Effects that are cancelled in the macrostep that asks for them are left out.
     """
 
     snapshot: Snapshot

@@ -37,6 +37,7 @@ _FIELD = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _EVENT = r"(\*|[^\s.*]+(\.[^\s.*]+)*(\.\*?)?)"
 _EVENTS = rf"^\s*{_EVENT}(\s+{_EVENT})*\s*$"
 _TYPE = r"^\s*(int|double|string|bool|dyn|list\s*\([\s\S]+\)|map\s*\(\s*string\s*,[\s\S]+\))\s*(\?\s*)?$"
+_DELAYS = ("delay", "timeout", "heartbeat", "initial", "maximum")
 _CALL = r"^[\s\S]+\.[^.]+$"
 
 
@@ -100,7 +101,7 @@ def _field(key: str, shape: Schema, *, required: bool) -> Schema:
     if shape == {"type": "object"}:
         return {"type": "object", "additionalProperties": _ref("value")}
     if shape == {"type": "string"}:
-        text = _all(_ref("delay")) if key == "delay" else shape | ({"minLength": 1} if required else {})
+        text = _all(_ref("delay")) if key in _DELAYS else shape | ({"minLength": 1} if required else {})
         return text | default
     if "anyOf" in shape:
         return _all(_ref(_optional(shape["anyOf"])))

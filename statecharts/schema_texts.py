@@ -11,6 +11,12 @@ _EXIT = "Actions to run when {} exited, in order."
 _DATA = "Data that goes with it. Texts in it are CEL expressions; {function: name} calls a registered function."
 _INITIAL = "The state, or states of parallel regions, that it begins with; the first child if omitted."
 _TRANSITIONS = "Transitions in their full form, each with its event (or delay), target, guard and actions."
+_EFFECT = {
+    "retry": "How failed attempts are made again. The handler's own choice, or five attempts, if omitted.",
+    "timeout": "How long one attempt may take: 30s, PT30S or milliseconds. The handler's own, or 5m, if omitted.",
+    "heartbeat": "The longest time between two signs of life from an attempt: 10s, PT10S or milliseconds.",
+    "cancel": "on_exit: it is cancelled when the state that is entered, or stayed in, is left. never: it goes on.",
+}
 _META = "Anything you like to keep with it; the engine does not look at it."
 
 FIELDS: dict[str, dict[str, str]] = {
@@ -111,9 +117,18 @@ FIELDS: dict[str, dict[str, str]] = {
         "subject": "The subject to publish on. Either this or subjectexpr.",
         "subjectexpr": "A CEL expression for the subject.",
         "data": _DATA,
+        **{key: text for key, text in _EFFECT.items() if key != "heartbeat"},
     },
-    "Call": {"service": "The service's name.", "method": "The method to call.", "data": _DATA},
-    "Perform": {"name": "The name that the handler is registered under.", "data": _DATA},
+    "Call": {"service": "The service's name.", "method": "The method to call.", "data": _DATA, **_EFFECT},
+    "Perform": {"name": "The name that the handler is registered under.", "data": _DATA, **_EFFECT},
+    "Retry": {
+        "attempts": "How many attempts there are in all.",
+        "initial": "The wait before the second attempt: 1s, PT1S or milliseconds.",
+        "maximum": "The longest wait: 60s, PT60S or milliseconds.",
+        "multiplier": "How much longer each wait is than the one before.",
+        "jitter": "The part of a wait by up to which it is shortened, 0 to 1.",
+        "final": "Errors that trying again can't help: exceptions by their class, services' errors by their code.",
+    },
     "Log": {"expr": "A CEL expression whose value is logged.", "label": "A word to log in front of it."},
     "If": {
         "branches": "Guards with their actions; the first whose guard holds is run.",

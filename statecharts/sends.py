@@ -97,7 +97,7 @@ def compile_invoke(compiler: ActionCompiler, state: ChartState, index: int, invo
             raise ActionError(f"{what} failed: expected the text of a chart as content, got {json_type(text)}")
         return StartChild(invokeid, key, src(run), text, {name: value(run) for name, value in data})
 
-    block = compiler.block(invoke.finalize, state.id, f"finalize of {what}")
+    block = compiler.block(invoke.finalize, state.id, f"finalize of {what}", state.id)
     return Child(key, state, request, block, invoke.autoforward)
 
 

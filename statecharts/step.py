@@ -286,6 +286,8 @@ class Macrostep:
             for block in blocks:
                 self.run(block)
         self.configuration = before = before & ~plan.leaves
+        if self.effects and plan.exited:
+            self._cancel_effects(plan.exited)
         for transition in transitions:
             if transition.block:
                 self.run(transition.block)
@@ -342,6 +344,7 @@ class Macrostep:
             for block in blocks:
                 self.run(block)
         self.configuration = configuration
+        self.effects = [effect for effect in self.effects if effect.policy is None or not effect.policy.until]
         if self.final is not None and self.final.output is not None:
             try:
                 self.output = self.final.output(self)
@@ -351,6 +354,11 @@ class Macrostep:
             for event in self.internal or ():
                 if _is_failure(event):
                     raise Refused(event.data["reason"])
+
+    def _cancel_effects(self, exited: tuple[str, ...]) -> None:
+        """Drop what was asked for in this macrostep until one of the `exited` states is left."""
+        if any(effect.policy is not None for effect in self.effects):
+            self.effects = [e for e in self.effects if e.policy is None or e.policy.until not in exited]
 
     def _record(self, records: tuple[tuple[str, tuple[str, ...]], ...]) -> None:
         changed = {key: value for key, value in records if self.history.get(key) != value}

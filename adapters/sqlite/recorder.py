@@ -54,7 +54,7 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
         """Make the tables if the file is new. Raises `InvalidError` if it is not ours or of a newer version."""
         with self.datastore.write() as connection:
             if schema.check(connection, self.datastore.path):
-                schema.stamp(connection)
+                schema.migrate(connection)
             else:
                 schema.create(connection, self._partitions_wanted)
                 super()._create_table(SQLiteCursor(connection.cursor()))
@@ -215,6 +215,15 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
         key = (batch.instance_of(effect_id), effect_id, lease_epoch)
         with self.datastore.write(durable=False) as connection:
             return connection.execute(retry, (due_at, error, *key)).rowcount == 1
+
+    def extend_effect(self, effect_id: str, lease_epoch: int, due_at: int, details: str) -> bool:
+        extend = (
+            "UPDATE effects SET due_at = ?1, details = iif(?2 = '', details, ?2)"
+            " WHERE instance_id = ?3 AND effect_id = ?4 AND lease_epoch = ?5 AND state = 'running'"
+        )
+        key = (batch.instance_of(effect_id), effect_id, lease_epoch)
+        with self.datastore.write(durable=False) as connection:
+            return connection.execute(extend, (due_at, details, *key)).rowcount == 1
 
     def release_effects(self) -> int:
         # due_at of a running effect is the end of its lease; 0 is past by any clock.

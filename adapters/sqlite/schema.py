@@ -11,7 +11,7 @@ from typing import Any
 
 from statewright.engine.errors import InvalidError, NotFoundError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Written into `PRAGMA user_version`. Grows with every change of the tables that an older version can't read."""
 
 APPLICATION_ID = 0x53547772
@@ -72,6 +72,8 @@ TABLES = (
         lease_epoch INTEGER NOT NULL,
         data TEXT NOT NULL,
         error TEXT NOT NULL,
+        policy TEXT NOT NULL,
+        details TEXT NOT NULL,
         UNIQUE (instance_id, effect_id))""",
     # Only what is still to be performed is indexed by when; each name that has a handler is a queue of its own, so
     # that a backlog of effects that nobody here performs costs nothing.
@@ -94,6 +96,15 @@ TABLES = (
         payload BLOB NOT NULL)""",
     "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
 )
+
+
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    2: (
+        "ALTER TABLE effects ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE effects ADD COLUMN details TEXT NOT NULL DEFAULT ''",
+    ),
+}
+"""Schema version -> what makes it of the one before."""
 
 
 def columns(row: type[Any]) -> str:
@@ -124,9 +135,16 @@ def check(connection: sqlite3.Connection, path: str) -> bool:
 
 
 def check_exists(connection: sqlite3.Connection, path: str) -> None:
-    """Like `check`, for a reader: a file without tables is a store that nobody has made yet."""
+    """Like `check`, for a reader: a file without tables is a store that nobody has made yet, and an older version's has
+    to be migrated by whoever writes it."""
     if not check(connection, path):
         raise NotFoundError(f"expected a Statewright store, but '{path}' is an empty database")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version < SCHEMA_VERSION:
+        raise InvalidError(
+            f"expected a store of schema version {SCHEMA_VERSION}, but '{path}' has version {version}; "
+            f"it is migrated when an engine opens it for writing"
+        )
 
 
 def create(connection: sqlite3.Connection, partitions: int) -> None:
@@ -135,6 +153,15 @@ def create(connection: sqlite3.Connection, partitions: int) -> None:
     for statement in TABLES:
         connection.execute(statement)
     connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('partitions', ?)", (partitions,))
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring an older version's tables up to date, in the transaction that is open. Idempotent."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    for number in range(version + 1, SCHEMA_VERSION + 1):
+        for statement in MIGRATIONS[number]:
+            connection.execute(statement)
+    stamp(connection)
 
 
 def stamp(connection: sqlite3.Connection) -> None:

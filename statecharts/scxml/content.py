@@ -6,8 +6,10 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path as FilePath
+from typing import Any, get_args
 
 from statewright.statecharts import definition as d
+from statewright.statecharts.actions_reader import ActionsReader
 from statewright.statecharts.definition import Json
 from statewright.statecharts.documents import DOCUMENT_BYTES_MAX
 from statewright.statecharts.places import Faults
@@ -215,15 +217,31 @@ class ContentReader:
         if element.tag == "assign" and isinstance(data, dict):
             return d.Assign(values=data)
         if element.tag == "perform" and element.get("name"):
-            return d.Perform(name=element.get("name"), data=data)
+            return d.Perform(name=element.get("name"), data=data, **self._how(element, "timeout", "heartbeat"))
         if element.tag == "emit":
             subject, subjectexpr = self.either(element, "subject", "subjectexpr")
-            return d.Emit(subject=subject, subjectexpr=subjectexpr, data=data)
+            return d.Emit(subject=subject, subjectexpr=subjectexpr, data=data, **self._how(element, "timeout"))
         if element.tag == "call" and element.get("service") and element.get("method"):
-            return d.Call(service=element.get("service"), method=element.get("method"), data=data)
+            how = self._how(element, "timeout", "heartbeat")
+            return d.Call(service=element.get("service"), method=element.get("method"), data=data, **how)
         expected = "<perform name>, <emit subject>, <call service method> or <assign values>"
         self.fault(element, f"expected {expected} of namespace {EXTENSION}, got <{element.tag}>")
         return None
+
+    def _how(self, element: Element, *durations: str) -> dict[str, Any]:
+        """How an effect is performed, read as our own forms write it; `retry` is JSON."""
+        reader = ActionsReader(self.faults)
+        reader.state = self.state
+        self.faults.places.know(element.path, element.line)
+        how: dict[str, Any] = {name: element.get(name) for name in durations if element.get(name)}
+        if cancel := element.get("cancel"):
+            how["cancel"] = reader.choice(cancel, get_args(d.CancelWhen), element.path)
+        if text := element.get("retry"):
+            try:
+                how["retry"] = reader.retry(json.loads(text), element.path)
+            except (ValueError, RecursionError):
+                self.fault(element, f"expected JSON as the retry of <{element.tag}>, got {text!r}")
+        return how
 
     def _cancel(self, element: Element) -> d.Cancel:
         sendid, sendidexpr = self.either(element, "sendid", "sendidexpr")

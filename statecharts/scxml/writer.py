@@ -44,9 +44,9 @@ class _Writer:
             d.Raise: self._raise,
             d.Send: self._send,
             d.Cancel: lambda a: self.element("cancel", sendid=a.sendid, sendidexpr=a.sendidexpr),
-            d.Emit: lambda a: self._effect("emit", a.data, subject=a.subject, subjectexpr=a.subjectexpr),
-            d.Call: lambda a: self._effect("call", a.data, service=a.service, method=a.method),
-            d.Perform: lambda a: self._effect("perform", a.data, name=a.name),
+            d.Emit: lambda a: self._effect("emit", a, subject=a.subject, subjectexpr=a.subjectexpr),
+            d.Call: lambda a: self._effect("call", a, service=a.service, method=a.method, heartbeat=a.heartbeat),
+            d.Perform: lambda a: self._effect("perform", a, name=a.name, heartbeat=a.heartbeat),
             d.Log: lambda a: self.element("log", label=a.label, expr=a.expr),
             d.If: self._if,
             d.Foreach: self._foreach,
@@ -249,11 +249,15 @@ class _Writer:
             delayexpr=action.delay if ns is None else "",
         )
 
-    def _effect(self, tag: str, data: Json, **attributes: str) -> None:
+    def _effect(self, tag: str, action: d.Emit | d.Call | d.Perform, **attributes: str) -> None:
+        data = action.data
         text = msgspec.json.encode(data).decode() if data is not None else ""
         if _names_function(data):
             self.fault(f"a Python function in {text}")
-        self.element(tag, None, xmlns=EXTENSION, **attributes, data=text)
+        retry = d.to_json(action.retry).decode() if action.retry is not None else ""
+        cancel = action.cancel if action.cancel != "never" else ""
+        how = {"timeout": action.timeout, "retry": retry, "cancel": cancel}
+        self.element(tag, None, xmlns=EXTENSION, **attributes, data=text, **how)
 
     def _if(self, action: d.If) -> None:
         def inner() -> None:

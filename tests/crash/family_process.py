@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from statewright.engine import Engine
-from statewright.engine.effects import EffectCall
+from statewright.engine.calls import EffectCall
 from statewright.statecharts import load_chart
 
 FAMILY = Path(__file__).with_name("family.yaml")

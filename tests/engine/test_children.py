@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from statewright.engine.effects import PermanentError
+from statewright.engine.calls import PermanentError
 from statewright.engine.errors import AlreadyExistsError
 from statewright.engine.instance import fold
 from statewright.engine.recorder import InstanceFilter

@@ -12,10 +12,10 @@ import pytest
 
 from statewright.engine import EffectCall, PermanentError
 from statewright.engine.clock import SECOND_NS
-from statewright.engine.effects import ATTEMPTS_MAX
 from statewright.engine.recorder import EffectRow
 from statewright.engine.requests import PAYLOAD_BYTES_MAX, EffectResult
 from statewright.engine.residents import SEEN_MAX
+from statewright.engine.retries import DEFAULT
 from tests.engine.worlds import World, type_of, until
 
 
@@ -116,10 +116,10 @@ async def test_after_the_last_attempt_the_effect_has_failed(world: World) -> Non
         await world.engine.start("effects", id="e")
         await world.engine.send("e", "go", 1)
 
-        for attempt in range(1, ATTEMPTS_MAX):
+        for attempt in range(1, DEFAULT.attempts):
             await until_effect(world, "pending", attempt)
             world.clock.advance(60)
-        row = await until_effect(world, "failed", ATTEMPTS_MAX)
+        row = await until_effect(world, "failed", DEFAULT.attempts)
         assert row.error == "ConnectionError: attempt 5"
         assert await results(world) == ["ConnectionError: attempt 5"]
 
@@ -270,12 +270,12 @@ async def test_a_handler_that_the_closing_interrupts_is_performed_again(world: W
         assert performed == [1, 2]
 
 
-async def test_a_clock_that_leaps_does_not_make_a_handler_run_twice_at_once(world: World) -> None:
+async def test_a_clock_that_leaps_within_the_timeout_leaves_a_handler_alone(world: World) -> None:
     calls: list[str] = []
     may_end = asyncio.Event()
     async with world:
 
-        @world.engine.handler("work")
+        @world.engine.handler("work", timeout="48h")
         async def work(call: EffectCall) -> str:
             calls.append(call.effect_id)
             if call.instance_id == "e":
@@ -288,13 +288,45 @@ async def test_a_clock_that_leaps_does_not_make_a_handler_run_twice_at_once(worl
         await until(lambda: calls == ["e-2-0"], "the handler to run")
 
         world.clock.advance(86_400)
-        await until_effect(world, "running", 2)
         await world.engine.send("f", "go", 1)
         await until_effect(world, "done", 1, "f")
 
         assert calls == ["e-2-0", "f-2-0"]
         may_end.set()
-        await until_effect(world, "done", 2)
+        await until_effect(world, "done", 1)
+
+
+async def test_a_clock_that_leaps_past_timeout_and_lease_does_not_make_a_handler_run_twice_at_once(
+    world: World,
+) -> None:
+    under_way: list[int] = []
+    async with world:
+
+        @world.engine.handler("work")
+        async def work(call: EffectCall) -> str:
+            under_way.append(call.attempt)
+            assert len(under_way) == 1
+            try:
+                if call.attempt == 1:
+                    await asyncio.Event().wait()
+            finally:
+                under_way.pop()
+            return "done"
+
+        await world.engine.start("effects", id="e")
+        await world.engine.send("e", "go", 1)
+        await until(lambda: under_way == [1], "the handler to run")
+
+        world.clock.advance(86_400)
+
+        async def is_put_off() -> bool:
+            return (await effect(world)).state == "pending"
+
+        await until(is_put_off, "the attempt to be given up")
+        assert (await effect(world)).error == "TimeoutError: no result within 5m"
+        world.clock.advance(60)
+        await world.until_recorded("e", "transition_taken", 2)
+        assert await results(world) == ["done"]
 
 
 async def test_a_second_result_changes_nothing(world: World) -> None:

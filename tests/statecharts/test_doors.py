@@ -13,6 +13,7 @@ from statewright.statecharts import (
     Chart,
     ChartError,
     Event,
+    Retry,
     StatewrightError,
     assign,
     call,
@@ -79,6 +80,16 @@ states:
       done.state.packing: {target: sent}
       again: {target: [picking, back]}
       note: {actions: [{perform: {name: note, data: event.data}}], internal: true}
+      bill:
+        actions:
+          - perform:
+              name: bill
+              retry: {attempts: 3, initial: 2s, maximum: 1m, multiplier: 3, jitter: 0.5, final: [ValueError]}
+              timeout: 30s
+              heartbeat: 10s
+              cancel: on_exit
+          - {call: {service: office, method: file, timeout: 5s, heartbeat: 1s, retry: {attempts: 2}}}
+          - {emit: {subject: orders.billed, retry: {attempts: 9}, cancel: never}}
   sent: {type: final, output: {amount: context.amount}}
   gone: {type: final}
 """
@@ -98,6 +109,9 @@ def solvent(context: Any, event: Event) -> bool:
 
 def stamp(context: Any, event: Event) -> dict[str, Any]:
     return {"tags": [*context.tags, "paid"]}
+
+
+RETRY = Retry(attempts=3, initial="2s", maximum="1m", multiplier=3, jitter=0.5, final=("ValueError",))
 
 
 def built() -> Chart:
@@ -147,6 +161,19 @@ def built() -> Chart:
                     "done.state.packing": "sent",
                     "again": to(["picking", "back"]),
                     "note": to(actions=[perform("note", "event.data")], internal=True),
+                    "bill": to(
+                        actions=[
+                            perform(
+                                "bill",
+                                retry=RETRY,
+                                timeout="30s",
+                                heartbeat="10s",
+                                cancel="on_exit",
+                            ),
+                            call("office", "file", timeout="5s", heartbeat="1s", retry={"attempts": 2}),
+                            emit("orders.billed", retry=Retry(attempts=9), cancel="never"),
+                        ]
+                    ),
                 },
             ),
             final("sent", output={"amount": "context.amount"}),

@@ -93,6 +93,16 @@ states:
       done.state.packing: {target: sent}
       again: {target: [picking, back]}
       note: {actions: [{perform: {name: note, data: event.data}}], internal: true, description: A remark}
+      archive:
+        actions:
+          - perform:
+              name: archive
+              retry: {attempts: 3, initial: 500, maximum: PT1M, multiplier: 1.5, jitter: 1, final: [ValueError, "409"]}
+              timeout: 90s
+              heartbeat: 10000
+              cancel: on_exit
+          - {call: {service: office, method: file, retry: {final: Lost}, timeout: 1m, heartbeat: 5s, cancel: never}}
+          - {emit: {subject: orders.archived, retry: {}, timeout: 500, cancel: on_exit}}
     transitions:
       - {event: x y, target: sent}
       - {events: [z], guard: 'true', actions: {emit: {subject: orders.late, data: {n: context.amount}}}}
@@ -206,6 +216,8 @@ def in_chart(name: str, part: dict[str, Any]) -> dict[str, Any]:
             state["transitions"] = [{"guard": part}]
         case "Branch":
             state["entry"] = {"type": "if", "branches": [{"guard": "true"} | part]}
+        case "Retry":
+            state["entry"] = {"perform": {"name": "pay", "retry": part}}
         case "Initial" | "Invoke":
             state[name.lower()] = part
         case _:
@@ -322,6 +334,22 @@ BROKEN_STATES = {
     "call without a service": "{entry: {call: pay}}",
     "call without a method": "{entry: {call: {service: s}}}",
     "perform null": "{entry: {perform: }}",
+    "retry null": "{entry: {perform: {name: n, retry: }}}",
+    "retry a number": "{entry: {perform: {name: n, retry: 3}}}",
+    "retry unknown key": "{entry: {perform: {name: n, retry: {tries: 3}}}}",
+    "retry no attempts": "{entry: {perform: {name: n, retry: {attempts: 0}}}}",
+    "retry half an attempt": "{entry: {perform: {name: n, retry: {attempts: 1.5}}}}",
+    "retry attempts true": "{entry: {perform: {name: n, retry: {attempts: true}}}}",
+    "retry shrinking": "{entry: {perform: {name: n, retry: {multiplier: 0.5}}}}",
+    "retry jitter over one": "{entry: {perform: {name: n, retry: {jitter: 1.1}}}}",
+    "retry jitter a text": "{entry: {perform: {name: n, retry: {jitter: much}}}}",
+    "retry final a number": "{entry: {perform: {name: n, retry: {final: [409]}}}}",
+    "retry initial negative": "{entry: {perform: {name: n, retry: {initial: -1}}}}",
+    "timeout null": "{entry: {perform: {name: n, timeout: }}}",
+    "timeout empty": "{entry: {call: {service: s, method: m, timeout: ''}}}",
+    "heartbeat of an emit": "{entry: {emit: {subject: s, heartbeat: 1s}}}",
+    "cancel a bool": "{entry: {perform: {name: n, cancel: true}}}",
+    "cancel another word": "{entry: {perform: {name: n, cancel: on_entry}}}",
     "assign empty": "{entry: {assign: {}}}",
     "assign a text": "{entry: {assign: x}}",
     "assign a number for a function": "{entry: {assign: {function: 5}}}",

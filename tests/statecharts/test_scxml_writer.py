@@ -63,6 +63,16 @@ states:
       go: {target: two, guard: event.data.x > context.n}
       say: {actions: [{raise: {event: heard, data: "event.data"}}]}
       heard: {actions: [{assign: {list: "context.list + [event.data]"}}, {emit: topic}, {call: service.method}]}
+      paid:
+        actions:
+          - perform:
+              name: pay
+              retry: {attempts: 3, initial: 2s, maximum: 1m, multiplier: 3, jitter: 0.5, final: [ValueError, "409"]}
+              timeout: 30s
+              heartbeat: 10s
+              cancel: on_exit
+          - {call: {service: bank, method: wire, timeout: 5s, heartbeat: 1s, retry: {}}}
+          - {emit: {subject: paid, retry: {attempts: 9}, cancel: on_exit}}
     after: {1h: two, "string(context.n) + 's'": three}
   two: {after: {90m: three}}
   three: {type: final, output: context.n}
