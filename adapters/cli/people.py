@@ -173,6 +173,8 @@ def details(entry: Entry) -> Iterable[str]:
         yield f"context {clean(key)}{was} {value(new)}"
     for effect in getattr(fact, "effects", ()):
         yield _effect(effect)
+    for cancelled in getattr(fact, "effects_cancelled", ()):
+        yield f"effect {clean(cancelled)} cancelled"
     if isinstance(fact, Macrostep):
         for raised in fact.raised:
             yield f"raised {clean(raised)}"
@@ -189,7 +191,9 @@ def _effect(effect: RequestedEffect) -> str:
         other = clean(effect.data["to"] or "nobody")
         return f"{_RELATIVES[effect.kind]} {clean(effect.name)} ({other})"
     data = "" if effect.data is None else f" {value(effect.data)}"
-    return f"effect {effect.kind} {clean(effect.name)}{data}"
+    until = effect.policy.until if effect.policy is not None else ""
+    bound = f" (until {clean(until)} is left)" if until else ""
+    return f"effect {effect.kind} {clean(effect.name)}{data}{bound}"
 
 
 def _guard(verdict: Verdict) -> str:

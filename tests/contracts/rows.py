@@ -56,9 +56,10 @@ def effect(
     name: str = "notify",
     kind: str = "perform",
     due_at: int = 100,
+    policy: str = '{"timeout_ns":5,"until":"a"}',
 ) -> EffectRow:
     effect_id = f"{instance_id}-{sequence}-{index}"
-    return EffectRow(effect_id, instance_id, 7, name, kind, "pending", 0, due_at, 0, '{"to":"ann"}', "")
+    return EffectRow(effect_id, instance_id, 7, name, kind, "pending", 0, due_at, 0, '{"to":"ann"}', "", policy, "")
 
 
 def parked(parked_id: str = "p-1", payload: bytes = b"\x00\xffnot JSON") -> ParkedRow:

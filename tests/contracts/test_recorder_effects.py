@@ -104,6 +104,26 @@ def test_a_retry_needs_the_lease_that_is_held(recorder: InstanceRecorder) -> Non
     assert not recorder.retry_effect("unknown-1-0", 1, 900, "")
 
 
+def test_a_lease_is_extended_and_details_kept_by_whoever_holds_it(recorder: InstanceRecorder) -> None:
+    request(recorder, effect(), effect(1))
+    assert not recorder.extend_effect("a-1-0", 0, 700, "1"), "it is not claimed yet"
+    claim(recorder, now=500)
+    assert recorder.extend_effect("a-1-0", 1, 700, '{"page":1}')
+    held = running(effect(), 500)._replace(due_at=700, details='{"page":1}')
+    assert list(recorder.select_effects("a")) == [held, running(effect(1), 500)]
+    assert recorder.extend_effect("a-1-0", 1, 600, ""), "a shorter lease, and the details that there are"
+    assert list(recorder.select_effects("a")) == [held._replace(due_at=600), running(effect(1), 500)]
+    taken = held._replace(attempt=2, lease_epoch=2, due_at=600 + LEASE_NS)
+    assert claim(recorder, now=600) == [taken]
+    assert not recorder.extend_effect("a-1-0", 1, 900, '{"page":2}'), "another has it by now"
+    assert recorder.retry_effect("a-1-0", 2, 900, "down")
+    assert not recorder.extend_effect("a-1-0", 2, 900, '{"page":2}'), "it waits"
+    recorder.insert_events([], changes=Changes(effects_ended=[("cancelled", "left", "a-1-1")]))
+    assert not recorder.extend_effect("a-1-1", 1, 900, ""), "it is cancelled"
+    assert [row.details for row in recorder.select_effects("a")] == ['{"page":1}', ""]
+    assert not recorder.extend_effect("unknown-1-0", 1, 900, "")
+
+
 def test_an_owner_that_starts_takes_back_what_was_running(recorder: InstanceRecorder) -> None:
     request(recorder, effect(0), effect(1), effect(2, name="archive"))
     claim(recorder, now=500)
@@ -114,7 +134,7 @@ def test_an_owner_that_starts_takes_back_what_was_running(recorder: InstanceReco
     ]
 
 
-@pytest.mark.parametrize("state", ["done", "failed"])
+@pytest.mark.parametrize("state", ["done", "failed", "cancelled"])
 def test_an_ended_effect_is_kept_and_never_claimed_again(recorder: InstanceRecorder, state: str) -> None:
     request(recorder, effect(0), effect(1))
     claim(recorder, limit=1)

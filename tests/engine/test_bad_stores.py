@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
+from statewright.adapters.sqlite.schema import SCHEMA_VERSION
 from statewright.engine import Engine, ExternalEvent
 from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
 from statewright.engine.verify import verify_store
@@ -48,11 +49,13 @@ async def test_a_store_of_a_newer_version_is_refused_and_left_alone(world: World
     before = world.path.read_bytes()
 
     for read_only in (False, True):
-        with pytest.raises(InvalidError, match=r"schema version 1 or older, but .* has version 99.* upgrade"):
+        with pytest.raises(
+            InvalidError, match=rf"schema version {SCHEMA_VERSION} or older, but .* has version 99.* upgrade"
+        ):
             await world.open(read_only=read_only)
 
     assert world.path.read_bytes() == before
-    execute(world.path, "PRAGMA user_version = 1")
+    execute(world.path, f"PRAGMA user_version = {SCHEMA_VERSION}")
     async with world:
         assert (await world.engine.send("c", "add", 1)).kind == "recorded"
 

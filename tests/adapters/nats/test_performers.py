@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 
 from statewright.adapters.nats.client import Client
 from statewright.engine import Engine
+from statewright.statecharts import Retry, call, chart, state, to
 from tests.adapters.nats.support import eventually, raw, running_server, serving, url_of
 
 pytestmark = pytest.mark.integration
@@ -162,3 +163,118 @@ async def test_closing_while_a_service_is_silent(tmp_path: Path) -> None:
             assert (again.headers or {})["Statewright-Effect-Id"] == "o-1-2-0"
             await nc.publish(again.reply, b"null")
             await eventually(lambda: is_in(client, "o-1", "paid"), "the payment")
+
+
+SLOW = chart(
+    "slow",
+    initial="open",
+    states=[
+        state("open", on={"charge": to("charging")}),
+        state(
+            "charging",
+            entry=[
+                call(
+                    "billing",
+                    "charge",
+                    timeout="2h",
+                    heartbeat="20m",
+                    retry=Retry(attempts=3, initial="1ms", maximum="1ms", final=("503",)),
+                )
+            ],
+            on={"done.effect.billing.charge": to("paid"), "error.effect.billing.charge": to("unpaid")},
+        ),
+        state("paid"),
+        state("unpaid"),
+    ],
+)
+
+
+async def test_a_call_with_heartbeats_takes_any_number_before_its_one_answer(tmp_path: Path) -> None:
+    async with serving(tmp_path, charts=[SLOW]) as (engine, client), raw(client.connection.endpoint) as nc:
+        asked: asyncio.Queue[Msg] = asyncio.Queue()
+
+        async def charge(message: Msg) -> None:
+            asked.put_nowait(message)
+
+        await nc.subscribe("statewright.calls.billing.charge", cb=charge)
+        await nc.flush()
+        await client.start("slow", id="o-1")
+        sent_at = engine.clock.now()
+        await client.send("o-1", "charge")
+        message = await asyncio.wait_for(asked.get(), 10)
+        headers: Any = message.headers
+        assert headers["Statewright-Heartbeat"] == "1200000000000"
+        deadline = int(headers["Statewright-Deadline"]) - sent_at
+        assert 7_200_000_000_000 <= deadline < 7_260_000_000_000
+
+        for page in (1, 2):
+            await nc.publish(message.reply, f'+WPI {{"page": {page}}}'.encode())
+        await nc.publish(message.reply, b"+WPI")
+
+        async def is_kept() -> bool:
+            (row,) = await engine.effects("o-1")
+            return row.details == '{"page":2}'
+
+        await eventually(is_kept, "the heartbeat")
+        await nc.publish(message.reply, b'{"receipt": "r-1"}')
+        await eventually(lambda: is_in(client, "o-1", "paid"), "the payment")
+        assert (await engine.history("o-1"))[-1].trigger.data == {"receipt": "r-1"}
+
+
+async def test_a_call_with_heartbeats_to_nobody_fails_at_once(tmp_path: Path) -> None:
+    async with serving(tmp_path, charts=[SLOW]) as (engine, client):
+        await client.start("slow", id="o-1")
+        await client.send("o-1", "charge")
+        await eventually(lambda: is_in(client, "o-1", "unpaid"), "the failure")
+        (row,) = await engine.effects("o-1")
+        assert (row.attempt, row.error) == (
+            3,
+            "UnavailableError: no service answers on 'statewright.calls.billing.charge'",
+        )
+
+
+@pytest.mark.parametrize(
+    ("headers", "attempts"),
+    [
+        ({"Nats-Service-Error-Code": "500"}, 3),
+        ({"Nats-Service-Error-Code": "429", "Retry-After": "0"}, 3),
+        ({"Nats-Service-Error-Code": "409"}, 1),
+        ({"Nats-Service-Error-Code": "503"}, 1),
+    ],
+)
+async def test_a_services_code_says_whether_it_is_asked_again(
+    tmp_path: Path, headers: dict[str, str], attempts: int
+) -> None:
+    async with serving(tmp_path, charts=[SLOW]) as (engine, client), raw(client.connection.endpoint) as nc:
+
+        async def charge(message: Msg) -> None:
+            await nc.publish(message.reply, b"", headers={"Nats-Service-Error": "no", **headers})
+
+        await nc.subscribe("statewright.calls.billing.charge", cb=charge)
+        await nc.flush()
+        await client.start("slow", id="o-1")
+        await client.send("o-1", "charge")
+        await eventually(lambda: is_in(client, "o-1", "unpaid"), "the failure")
+        (row,) = await engine.effects("o-1")
+        assert (row.state, row.attempt) == ("failed", attempts)
+        assert f"answered {headers['Nats-Service-Error-Code']}: no" in row.error
+
+
+async def test_a_service_says_when_it_can_be_asked_again(tmp_path: Path) -> None:
+    async with serving(tmp_path, charts=[SLOW]) as (engine, client), raw(client.connection.endpoint) as nc:
+
+        async def charge(message: Msg) -> None:
+            headers = {"Nats-Service-Error": "busy", "Nats-Service-Error-Code": "429", "Retry-After": "3600"}
+            await nc.publish(message.reply, b"", headers=headers)
+
+        await nc.subscribe("statewright.calls.billing.charge", cb=charge)
+        await nc.flush()
+        await client.start("slow", id="o-1")
+        before = engine.clock.now()
+        await client.send("o-1", "charge")
+
+        async def is_put_off() -> bool:
+            (row,) = await engine.effects("o-1")
+            return row.state == "pending" and row.due_at >= before + 3_600_000_000_000
+
+        await eventually(is_put_off, "the effect to wait an hour")

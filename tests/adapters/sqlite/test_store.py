@@ -21,7 +21,7 @@ from statewright.adapters.sqlite.store import SQLiteStore
 from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
 from statewright.engine.recorder import Changes, InstanceRecorder
 from tests.adapters.sqlite.conftest import Mounts
-from tests.contracts.rows import event, inbox, instance
+from tests.contracts.rows import effect, event, inbox, instance
 
 HOLDER = """
 import sys
@@ -157,6 +157,35 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path, read_only: bool) 
     connection.close()
     with pytest.raises(InvalidError, match=f"has version {schema.SCHEMA_VERSION + 1}: a newer Statewright"):
         SQLiteStore(url(path), read_only=read_only)
+
+
+def test_a_store_of_an_older_version_is_migrated_by_its_owner_and_refused_to_readers(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = SQLiteStore(url(path))
+    store.acquire()
+    factory = Factory(dict(store.environment))
+    factory.application_recorder().insert_events([], changes=Changes(effects_requested=[effect(policy="")]))
+    factory.close()
+    store.close()
+    connection = sqlite3.connect(path)
+    for statement in (
+        "ALTER TABLE effects DROP COLUMN policy",
+        "ALTER TABLE effects DROP COLUMN details",
+        "PRAGMA user_version = 1",
+    ):
+        connection.execute(statement)
+    connection.close()
+
+    with pytest.raises(
+        InvalidError, match=f"schema version {schema.SCHEMA_VERSION}, but .* has version 1; it is migrat"
+    ):
+        SQLiteStore(url(path), read_only=True)
+    make(path)
+    with Application[str](dict(SQLiteStore(url(path), read_only=True).environment)) as application:
+        recorder = application.recorder
+        assert isinstance(recorder, InstanceRecorder)
+        assert list(recorder.select_effects("a")) == [effect(policy="")]
+    make(path, 0)
 
 
 @pytest.mark.parametrize("read_only", [True, False])
