@@ -162,7 +162,9 @@ class ActionsReader:
             return (tree,)
         if isinstance(tree, list | tuple) and all(isinstance(item, str) for item in tree):
             return tuple(tree)
-        self.fault(path, f"expected a text or a list of texts, got {self.kind(tree)}")
+        inside = [item for item in tree if not isinstance(item, str)] if isinstance(tree, list | tuple) else []
+        which = f" with {inside[0]!r} in it" if inside else ""
+        self.fault(path, f"expected a text or a list of texts, got {self.kind(tree)}{which}")
         return ()
 
     def items(self, tree: Any, path: Path) -> Iterator[tuple[Any, Path]]:

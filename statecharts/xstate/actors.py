@@ -103,7 +103,7 @@ class Actors(ContentReader):
         actions = []
         for actor in self.actors.get(node, ()):
             if not actor.is_child:
-                action = d.Perform(name=actor.src, data=literal(actor.input))
+                action = d.Perform(name=actor.src, data=literal(actor.input), cancel="on_exit")
                 self.places.put(action, actor.place, node.id)
                 actions.append(action)
         return tuple(actions)

@@ -15,6 +15,7 @@ from statewright.engine import EffectCall, Outcome
 from statewright.engine.errors import AlreadyExistsError, IdReusedError, NotFoundError
 from statewright.engine.residents import Residents, load_resident
 from tests.engine.charts import APPROVAL, COUNTER, EFFECTS, TIMERS
+from tests.engine.paying import PAYING
 from tests.engine.worlds import World, until
 
 STARTS = {
@@ -23,12 +24,14 @@ STARTS = {
     "counter-1": ("counter", {}),
     "timers-1": ("timers", {}),
     "effects-1": ("effects", {}),
+    "paying-1": ("paying", {}),
 }
 EVENTS = {
     "approval": ("submit", "approve", "reject", "note", "nonsense"),
     "counter": ("add", "add", "pass", "stop"),
     "timers": ("set", "set_again", "unset", "set_many", "burst", "wait", "leave", "again", "reset", "end"),
     "effects": ("go", "go", "both", "back", "handoff", "end"),
+    "paying": ("bind", "leave", "again", "stay", "plain", "beating", "both", "leave_word", "bind", "end"),
 }
 DATA = st.one_of(st.integers(0, 99), st.just({"text": "n"}), st.none())
 
@@ -62,6 +65,16 @@ class Run:
         self.performed.append(call.effect_id)
         if call.attempt < 2 and call.effect_id[-3] in "13579":
             raise ConnectionError("not this time")
+        return call.effect_id
+
+    async def beat(self, call: EffectCall) -> str:
+        """Performs what may be cancelled meanwhile."""
+        call.heartbeat(call.attempt)
+        await asyncio.sleep(0)
+        return await self.work(call)
+
+    def plainly(self, call: EffectCall) -> str:
+        self.performed.append(call.effect_id)
         return call.effect_id
 
     async def step(self, what: str, *rest: Any) -> None:
@@ -124,15 +137,18 @@ class Run:
         now = self.world.clock.now()
         due = await self.world.engine.on_reader(self.world.engine.recorder.due_timers, now, 1)
         waiting = [
-            r for r in rows if r.name in ("work", "notify") and r.state in ("pending", "running") and r.due_at <= now
+            r
+            for r in rows
+            if r.name in ("work", "notify", "pay", "other") and r.state in ("pending", "running") and r.due_at <= now
         ]
         return not due and not waiting and not any(row.state == "running" for row in rows)
 
 
 async def run(steps: list[tuple[Any, ...]], path: Path) -> None:
-    world = World(path, APPROVAL, COUNTER, TIMERS, EFFECTS)
+    world = World(path, APPROVAL, COUNTER, TIMERS, EFFECTS, PAYING)
     carried_out = Run(world)
-    world.handlers = {"work": carried_out.work, "notify": carried_out.work}
+    world.handlers = {"work": carried_out.work, "notify": carried_out.work, "pay": carried_out.beat}
+    world.handlers["other"] = carried_out.plainly
     async with world:
         for step in (("start", name) for name in STARTS if len(steps) % 2):
             await carried_out.step(*step)
