@@ -107,7 +107,8 @@ class Effects:
                 attempt.cancel(f"effect '{effect_id}' was cancelled: {error}")
         closed = set(changes.instances_closed)
         for attempt in self._attempts.values() if closed else ():
-            if attempt.row.instance_id in closed:
+            # Others are finished, if they are under way: nobody has said that they may be stopped half way.
+            if attempt.row.instance_id in closed and attempt.policy.until:
                 attempt.cancel(f"instance '{attempt.row.instance_id}' was cancelled")
 
     async def run(self) -> None:
