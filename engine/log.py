@@ -8,12 +8,15 @@ from typing import NamedTuple, cast
 import msgspec
 from eventsourcing.application import Application
 from eventsourcing.persistence import Mapper, MapperDeserialisationError, StoredEvent
+from eventsourcing.utils import Environment, EnvType
 
+from statewright.engine.cipher import KeyRing, environment_of
 from statewright.engine.events import SCHEMA, AnyFact, Fact, Macrostep
 from statewright.engine.instance import Instance, fold, sets_status
 from statewright.engine.mapper import FactMapper, InstanceSnapshot
 from statewright.engine.recorder import Changes, InstanceRecorder
 from statewright.engine.requests import Outcome
+from statewright.engine.sealing import sealed
 
 _SCAN = 32
 """How many facts are read at a time when looking back from a sequence."""
@@ -38,10 +41,23 @@ class InstanceLog(Application[str]):
     def construct_mapper(self) -> Mapper[str]:
         return self.factory.mapper(transcoder=self.construct_transcoder(), mapper_class=FactMapper)
 
+    def __init__(self, env: EnvType | None = None) -> None:
+        """Raises `InvalidError` for settings of encryption that can't be used."""
+        super().__init__(env)
+        ring = self.ring
+        plain = cast(InstanceRecorder, self.recorder)
+        self.instances: InstanceRecorder = plain if ring is None else sealed(plain, ring)
+        """The recorder, as the port that it is. On this side of it rows are plain, also if they are stored encrypted."""
+
+    def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
+        found = super().construct_env(name, env)
+        found.update(environment_of(found))
+        return found
+
     @property
-    def instances(self) -> InstanceRecorder:
-        """The recorder, as the port that it is."""
-        return cast(InstanceRecorder, self.recorder)
+    def ring(self) -> KeyRing | None:
+        """What encrypts the store; None for a plain one."""
+        return cast(FactMapper, self.mapper).ring
 
     def append(self, facts: Sequence[Fact], changes: Changes) -> None:
         """Make `facts` and `changes` durable in one transaction. Raises what the recorder raises."""
