@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
 
+from statewright.engine.cipher import KEYS
 from statewright.engine.clock import Clock, SystemClock
 from statewright.engine.definitions import Definitions
 from statewright.engine.effects import Effects, Handler
@@ -62,17 +63,19 @@ class Engine:
         read_only: bool = False,
         run_due: bool = True,
         residents_max: int = RESIDENTS_MAX,
+        cipher_key: str | None = None,
     ) -> Self:
         """An engine on the store behind the URL `store` (or on a `Store`); nothing is touched until it is entered.
 
         charts: what can be started (stored definitions can be, too). nats: URL of a server on which to open the
         doors. read_only: only queries, beside a live owner. run_due=False: timers and effects are left to another
         run. residents_max: how many instances are kept in memory; the others are read from the log when something
-        happens to them (0: all are, each time).
+        happens to them (0: all are, each time). cipher_key: the key ring that encrypts the store (docs/security.md), if
+        the environment does not hold it.
 
         Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`, and what a chart's children raise.
         """
-        return cls(store, tuple(charts), clock or SystemClock(), nats, read_only, run_due, residents_max)
+        return cls(store, tuple(charts), clock or SystemClock(), nats, read_only, run_due, residents_max, cipher_key)
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class Engine:
         read_only: bool,
         run_due: bool,
         residents_max: int,
+        cipher_key: str | None = None,
     ) -> None:
         self._store_given = store
         self._url = store if isinstance(store, str) else store.url
@@ -91,6 +95,7 @@ class Engine:
         self._read_only = read_only
         self._run_due = run_due
         self._residents_max = residents_max
+        self._cipher_key = cipher_key
         self._tasks: list[asyncio.Task[None]] = []
         self._followers: list[Follower] = []
         self._doors: Any = None
@@ -117,7 +122,9 @@ class Engine:
     async def _enter(self) -> None:
         if not self._read_only:
             self.store.acquire()
-        self.log = InstanceLog(dict(self.store.environment))
+        key = {KEYS: self._cipher_key} if self._cipher_key is not None else {}
+        self.log = InstanceLog({**self.store.environment, **key})
+        self.log.check_key(read_only=self._read_only)
         self.definitions = Definitions(self.recorder)
         self.definitions.register(self._charts, store=not self._read_only)
         self.definitions.revive_stored()

@@ -21,6 +21,8 @@ from msgspec.structs import replace
 from statewright.engine.cipher import KeyRing, is_sealed
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRecorder, InstanceRow, ParkedRow, TimerRow
 
+WITHHELD = "(encrypted)"
+"""What a reader without the key is given for a text; for JSON it is null."""
 OWN_SOURCES = "statewright/"
 """Sources of the engine itself, whose ids are made of instance ids and numbers."""
 
@@ -32,10 +34,15 @@ def sealed(recorder: InstanceRecorder, ring: KeyRing) -> InstanceRecorder:
     return cast(InstanceRecorder, _Sealed(recorder, ring))
 
 
+def withheld(recorder: InstanceRecorder) -> InstanceRecorder:
+    """`recorder` of an encrypted store, to be read without its key: what is encrypted is left out."""
+    return cast(InstanceRecorder, _Sealed(recorder, None))
+
+
 class _Sealed:
     """Forwards everything; `find_inbox` and `retry_effect` are given texts rather than rows."""
 
-    def __init__(self, recorder: InstanceRecorder, ring: KeyRing) -> None:
+    def __init__(self, recorder: InstanceRecorder, ring: KeyRing | None) -> None:
         self._recorder = recorder
         self._ring = ring
 
@@ -55,11 +62,11 @@ class _Sealed:
         return call
 
     def find_inbox(self, instance_id: str, source: str, event_id: str) -> InboxRow | None:
-        wanted = seal_row(self._ring, InboxRow(instance_id, source, event_id, 0, bytes(16)))
+        wanted = _sealed(self._ring, InboxRow(instance_id, source, event_id, 0, bytes(16)))
         return cast("InboxRow | None", _opened(self._ring, self._recorder.find_inbox(*wanted[:3])))
 
     def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str, **more: Any) -> bool:
-        hidden = _hidden(self._ring, error, f"effects.error {effect_id}")
+        hidden = _hidden(self._ring, error, f"effects.error {effect_id}") if self._ring is not None else error
         return self._recorder.retry_effect(effect_id, lease_epoch, due_at, hidden, **more)
 
 
@@ -69,13 +76,15 @@ def seal_row(ring: KeyRing, row: R) -> R:
     return seal(ring, row) if seal is not None else row
 
 
-def open_row(ring: KeyRing, row: R) -> R:
+def open_row(ring: KeyRing | None, row: R) -> R:
     """The row as it was given. A column that is not sealed is taken as it is. Raises `InvalidError`."""
     unseal = _OPENS.get(type(row))
     return unseal(ring, row) if unseal is not None else row
 
 
-def _sealed(ring: KeyRing, value: Any) -> Any:
+def _sealed(ring: KeyRing | None, value: Any) -> Any:
+    if ring is None:
+        return value
     if isinstance(value, Changes):
         return _sealed_changes(ring, value)
     if type(value) in _SEALS:
@@ -85,7 +94,7 @@ def _sealed(ring: KeyRing, value: Any) -> Any:
     return value
 
 
-def _opened(ring: KeyRing, value: Any) -> Any:
+def _opened(ring: KeyRing | None, value: Any) -> Any:
     if type(value) in _OPENS:
         return open_row(ring, value)
     if isinstance(value, Sequence) and value and type(value[0]) in _OPENS:
@@ -114,7 +123,7 @@ def _seal_instance(ring: KeyRing, row: InstanceRow) -> InstanceRow:
     )
 
 
-def _open_instance(ring: KeyRing, row: InstanceRow) -> InstanceRow:
+def _open_instance(ring: KeyRing | None, row: InstanceRow) -> InstanceRow:
     return row._replace(
         context=_shown(ring, row.context, f"instances.context {row.id}"),
         failure=_shown(ring, row.failure, f"instances.failure {row.id}"),
@@ -128,7 +137,7 @@ def _seal_effect(ring: KeyRing, row: EffectRow) -> EffectRow:
     )
 
 
-def _open_effect(ring: KeyRing, row: EffectRow) -> EffectRow:
+def _open_effect(ring: KeyRing | None, row: EffectRow) -> EffectRow:
     return row._replace(
         data=_shown(ring, row.data, f"effects.data {row.effect_id}"),
         error=_shown(ring, row.error, f"effects.error {row.effect_id}"),
@@ -139,7 +148,7 @@ def _seal_timer(ring: KeyRing, row: TimerRow) -> TimerRow:
     return row._replace(event=_hidden(ring, row.event, f"timers.event {row.instance_id}"))
 
 
-def _open_timer(ring: KeyRing, row: TimerRow) -> TimerRow:
+def _open_timer(ring: KeyRing | None, row: TimerRow) -> TimerRow:
     return row._replace(event=_shown(ring, row.event, f"timers.event {row.instance_id}"))
 
 
@@ -151,8 +160,10 @@ def _seal_inbox(ring: KeyRing, row: InboxRow) -> InboxRow:
     return row._replace(digest=ring.seal_digest(row.digest))
 
 
-def _open_inbox(ring: KeyRing, row: InboxRow) -> InboxRow:
+def _open_inbox(ring: KeyRing | None, row: InboxRow) -> InboxRow:
     place = row.instance_id
+    if ring is None:
+        return row
     if not row.source.startswith(OWN_SOURCES):
         source = ring.unseal_id(row.source, f"source {place}") if row.source else ""
         row = row._replace(source=source, event_id=ring.unseal_id(row.event_id, f"event {place}"))
@@ -167,12 +178,14 @@ def _seal_parked(ring: KeyRing, row: ParkedRow) -> ParkedRow:
     )
 
 
-def _open_parked(ring: KeyRing, row: ParkedRow) -> ParkedRow:
+def _open_parked(ring: KeyRing | None, row: ParkedRow) -> ParkedRow:
     payload = row.payload
+    if is_sealed(payload):
+        payload = b"" if ring is None else ring.decrypt(payload, f"parked.payload {row.parked_id}")
     return row._replace(
         reason=_shown(ring, row.reason, f"parked.reason {row.parked_id}"),
         headers=_shown(ring, row.headers, f"parked.headers {row.parked_id}"),
-        payload=ring.decrypt(payload, f"parked.payload {row.parked_id}") if is_sealed(payload) else payload,
+        payload=payload,
     )
 
 
@@ -181,8 +194,12 @@ def _hidden(ring: KeyRing, text: str, place: str) -> str:
     return ring.seal(text, place) if text else ""
 
 
-def _shown(ring: KeyRing, text: str, place: str) -> str:
-    return ring.unseal(text.strip('"'), place) if is_sealed(text) else text
+def _shown(ring: KeyRing | None, text: str, place: str) -> str:
+    if not is_sealed(text):
+        return text
+    if ring is None:
+        return "null" if text.startswith('"') else WITHHELD
+    return ring.unseal(text.strip('"'), place)
 
 
 _SEALS: dict[type[Any], Callable[[KeyRing, Any], Any]] = {
@@ -192,7 +209,7 @@ _SEALS: dict[type[Any], Callable[[KeyRing, Any], Any]] = {
     InboxRow: _seal_inbox,
     ParkedRow: _seal_parked,
 }
-_OPENS: dict[type[Any], Callable[[KeyRing, Any], Any]] = {
+_OPENS: dict[type[Any], Callable[[KeyRing | None, Any], Any]] = {
     InstanceRow: _open_instance,
     EffectRow: _open_effect,
     TimerRow: _open_timer,

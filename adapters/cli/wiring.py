@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ from statewright.adapters.cli.people import parents
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.adapters.sqlite.views import SQLiteMetricsView
 from statewright.engine import Engine, Outcome, Started
+from statewright.engine.cipher import KEY_FILE, KEYS
 from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.recorder import InstanceRow
 from statewright.engine.stores import open_store
@@ -51,6 +53,12 @@ async def reading(options: Options) -> AsyncIterator[Engine]:
     """An engine that only reads."""
     async with Engine.open(options.store, read_only=True) as engine:
         yield engine
+
+
+def say_what_is_withheld(engine: Engine) -> None:
+    """On standard error, if the store is encrypted and its key is not here."""
+    if engine.log.ring is None and engine.log.is_encrypted:
+        print(f"the store is encrypted; to see the context set {KEYS} or {KEY_FILE}", file=sys.stderr)
 
 
 class Commands(Protocol):
