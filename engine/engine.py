@@ -30,6 +30,7 @@ from statewright.engine.recorder import (
     ParkedRow,
     Store,
 )
+from statewright.engine.redaction import redacted
 from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest
 from statewright.engine.residents import RESIDENTS_MAX
 from statewright.engine.runtime import Runtime
@@ -59,7 +60,7 @@ class Engine:
         *,
         charts: Iterable[Chart] = (),
         clock: Clock | None = None,
-        nats: str | None = None,
+        nats: str | object | None = None,
         read_only: bool = False,
         run_due: bool = True,
         residents_max: int = RESIDENTS_MAX,
@@ -68,10 +69,10 @@ class Engine:
         """An engine on the store behind the URL `store` (or on a `Store`); nothing is touched until it is entered.
 
         charts: what can be started (stored definitions can be, too). nats: URL of a server on which to open the
-        doors. read_only: only queries, beside a live owner. run_due=False: timers and effects are left to another
-        run. residents_max: how many instances are kept in memory; the others are read from the log when something
-        happens to them (0: all are, each time). cipher_key: the key ring that encrypts the store (docs/security.md), if
-        the environment does not hold it.
+        doors, or `NatsOptions` of `statewright.adapters.nats.endpoint`. read_only: only queries, beside a live owner.
+        run_due=False: timers and effects are left to another run. residents_max: how many instances are kept in memory;
+        the others are read from the log when something happens to them (0: all are, each time). cipher_key: the key
+        ring that encrypts the store (docs/security.md), if the environment does not hold it.
 
         Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`, and what a chart's children raise.
         """
@@ -82,14 +83,14 @@ class Engine:
         store: str | Store,
         charts: tuple[Chart, ...],
         clock: Clock,
-        nats: str | None,
+        nats: str | object | None,
         read_only: bool,
         run_due: bool,
         residents_max: int,
         cipher_key: str | None = None,
     ) -> None:
         self._store_given = store
-        self._url = store if isinstance(store, str) else store.url
+        self._url = redacted(store if isinstance(store, str) else store.url)
         self._charts = charts
         self._nats = nats
         self._read_only = read_only

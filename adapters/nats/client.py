@@ -15,7 +15,7 @@ import nats.js.errors
 from msgspec.structs import replace
 
 from statewright.adapters.nats.connection import CONNECT_TIMEOUT_S, Connection, connect
-from statewright.adapters.nats.endpoint import Endpoint
+from statewright.adapters.nats.endpoint import Endpoint, NatsOptions
 from statewright.adapters.nats.envelope import encode_control, encode_event, encode_start
 from statewright.adapters.nats.replies import A, decode_answer
 from statewright.engine.clock import SystemClock
@@ -42,15 +42,16 @@ class Client:
     @classmethod
     async def connect(
         cls,
-        endpoint: Endpoint | str,
+        endpoint: NatsOptions | str,
         *,
         name: str = "statewright client",
         timeout_s: float = TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> Self:
-        """`endpoint` is an `Endpoint` (see `find_endpoint`) or a NATS URL. timeout_s: how long to wait for a reply.
-        Raises `InvalidError` for a bad URL, `UnavailableError` when nobody answers within `connect_timeout_s`."""
-        where = Endpoint.from_url(endpoint) if isinstance(endpoint, str) else endpoint
+        """`endpoint` is a NATS URL, `NatsOptions`, or an `Endpoint` (see `find_endpoint`). timeout_s: how long to
+        wait for a reply. Raises `InvalidError` for a bad URL, `UnavailableError` when nobody answers within
+        `connect_timeout_s`."""
+        where = endpoint if isinstance(endpoint, Endpoint) else Endpoint.of(endpoint)
         return cls(await connect(where, name=name, timeout_s=connect_timeout_s), timeout_s)
 
     async def __aenter__(self) -> Self:

@@ -17,8 +17,10 @@ import nats.errors
 from nats.aio.client import Client as NatsClient
 
 from statewright.adapters.nats.endpoint import Endpoint
+from statewright.adapters.nats.logins import seed_of, shown_login, tls_of
 from statewright.adapters.nats.replies import encode_error
 from statewright.engine.errors import TooLargeError, UnavailableError
+from statewright.engine.redaction import redacted
 from statewright.engine.tasks import end
 
 CONNECT_TIMEOUT_S = 2.0
@@ -31,13 +33,27 @@ CLOSE_TIMEOUT_S = 2.0
 _LOG = logging.getLogger("statewright.nats")
 
 
+class _Driver(NatsClient):
+    """nats-py, which sends the password in the clear if `tls://` meets a server (or somebody in its place) that offers
+    no TLS; this one doesn't."""
+
+    def __init__(self, wants_tls: bool) -> None:
+        super().__init__()
+        self._wants_tls = wants_tls
+
+    def _connect_command(self) -> bytes:
+        if self._wants_tls and not self._server_info.get("tls_required"):
+            raise nats.errors.Error("the server offers no TLS, nothing was sent to it")
+        return super()._connect_command()
+
+
 class Connection:
     """A connected client. Made by `connect`; `nc` is the driver's."""
 
     def __init__(self, endpoint: Endpoint, name: str) -> None:
         self.endpoint = endpoint
         self.name = name
-        self.nc = NatsClient()
+        self.nc = _Driver(endpoint.wants_tls)
         self.online = asyncio.Event()
         self.closing = False
         self.on_reconnected: list[Callable[[], Awaitable[None]]] = []
@@ -65,7 +81,7 @@ class Connection:
     def move(self, endpoint: Endpoint) -> None:
         """Look for the server at `endpoint` from the next reconnection on."""
         self.endpoint = endpoint
-        self.nc.set_server_pool([endpoint.url])
+        self.nc.set_server_pool(endpoint.servers)
 
     async def close(self) -> None:
         """Write what is waiting and close. Idempotent."""
@@ -90,9 +106,7 @@ class Connection:
             connecting.result()
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await self._abandon(connecting)
-            raise UnavailableError(
-                f"no nats-server answers at {self.endpoint.url} within {timeout_s:g} s: {self._last or _said(error)}"
-            ) from None
+            raise UnavailableError(self._failure(self._last or _said(error), timeout_s)) from None
         except BaseException:
             await self._abandon(connecting)
             raise
@@ -101,12 +115,16 @@ class Connection:
         self._poster = asyncio.create_task(self._post_all(), name="nats outbox")
 
     async def _connect(self, timeout_s: float) -> None:
+        seed = seed_of(self.endpoint)
         await self.nc.connect(
-            self.endpoint.url,
+            self.endpoint.servers,
             name=self.name,
             user=self.endpoint.user or None,
             password=self.endpoint.password or None,
             token=self.endpoint.token or None,
+            user_credentials=self.endpoint.creds or None,
+            nkeys_seed_str=seed if self.endpoint.nkey else None,
+            tls=tls_of(self.endpoint),
             connect_timeout=timeout_s,  # type: ignore[arg-type]  # The driver takes any number.
             reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]
             max_reconnect_attempts=-1,
@@ -116,6 +134,14 @@ class Connection:
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
         )
+
+    def _failure(self, said: str, timeout_s: float) -> str:
+        endpoint = self.endpoint
+        if "authorization violation" in said.lower() or "authentication" in said.lower():
+            return f"the nats-server at {endpoint.url} refuses {shown_login(endpoint)}: {said}"
+        if "ssl" in said.lower() or "certificate" in said.lower() or "tls" in said.lower():
+            return f"no TLS connection to the nats-server at {endpoint.url}: {said}"
+        return f"no nats-server answers at {endpoint.url} within {timeout_s:g} s: {said}"
 
     async def _abandon(self, connecting: asyncio.Task[None]) -> None:
         self.closing = True
@@ -177,4 +203,4 @@ async def connect(endpoint: Endpoint, *, name: str, timeout_s: float = CONNECT_T
 
 def _said(error: BaseException) -> str:
     text = str(error) or type(error).__name__
-    return text.removeprefix("nats: ")
+    return redacted(text.removeprefix("nats: "))

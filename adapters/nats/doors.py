@@ -6,10 +6,8 @@ import asyncio
 import logging
 import os
 
-from msgspec.structs import replace
-
 from statewright.adapters.nats.connection import CONNECT_TIMEOUT_S, Connection, connect
-from statewright.adapters.nats.endpoint import Endpoint, remove_endpoint, write_endpoint
+from statewright.adapters.nats.endpoint import Endpoint, NatsOptions, remove_endpoint, write_endpoint
 from statewright.adapters.nats.history import History
 from statewright.adapters.nats.inbound import Inbound
 from statewright.adapters.nats.performers import CALL_TIMEOUT_S, Performers
@@ -85,13 +83,14 @@ class Doors:
 
 async def open_doors(
     engine: Engine,
-    url: str | None = None,
+    url: NatsOptions | str | None = None,
     *,
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     call_timeout_s: float = CALL_TIMEOUT_S,
 ) -> Doors:
-    """Open all doors of `engine` on the nats-server at `url`; without one (or with "embedded") on a server of its own,
-    whose files are beside the store. Writes the endpoint file, so that other commands find this engine.
+    """Open all doors of `engine` on the nats-server at `url` (or that `NatsOptions` describe); without one (or with
+    "embedded") on a server of its own, whose files are beside the store. Writes the endpoint file, so that other
+    commands find this engine.
 
     Raises `UnavailableError` (nobody answers, no server can be started), `InvalidError` (a bad URL).
     """
@@ -100,7 +99,7 @@ async def open_doors(
         server = await EmbeddedServer.start(_directory(engine))
         endpoint = server.endpoint
     else:
-        endpoint = replace(Endpoint.from_url(url), pid=os.getpid())
+        endpoint = Endpoint.of(url, pid=os.getpid())
     doors = Doors(engine, endpoint, server)
     try:
         await doors.open(connect_timeout_s, call_timeout_s)
