@@ -109,11 +109,11 @@ class _Owner:
 
 def _nats(options: Options) -> NatsOptions | None:
     """The server that the options name; None leaves it to the command which it is."""
-    if options.nats is None:
+    if options.nats in (None, "embedded"):
         return None
     from statewright.adapters.nats.endpoint import Endpoint, NatsOptions
 
-    named = Endpoint.from_url(options.nats)
+    named = Endpoint.from_url(options.nats or "")
     return NatsOptions(
         named.url,
         named.user,

@@ -28,6 +28,9 @@ RECONNECT_WAIT_S = 0.1
 PING_INTERVAL_S = 10
 PENDING_BYTES_MAX = 8 * 1024 * 1024
 """What may wait to be written; more makes publishers wait while connected, and is refused while not."""
+OUTBOX_MAX = 100_000
+OUTBOX_BYTES_MAX = 64 * 1024 * 1024
+"""What may wait in the outbox; beyond that replies and acks are dropped, as they are when a connection is lost."""
 CLOSE_TIMEOUT_S = 2.0
 
 _LOG = logging.getLogger("statewright.nats")
@@ -61,6 +64,8 @@ class Connection:
         self._last = ""
         self._was_online = False
         self._outbox: deque[tuple[str, bytes]] = deque()
+        self._outbox_bytes = 0
+        self._dropped = 0
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
@@ -68,10 +73,20 @@ class Connection:
 
     def post(self, subject: str, payload: bytes) -> None:
         """Publish soon, in the order of the calls; lost if the connection is gone for good (as any reply may be)."""
+        if self._outbox_bytes > OUTBOX_BYTES_MAX or len(self._outbox) >= OUTBOX_MAX:
+            self._drop()
+            return
         self._outbox.append((subject, payload))
+        self._outbox_bytes += len(payload)
         if not self._filled.is_set():
             self._filled.set()
             self._emptied.clear()
+
+    def _drop(self) -> None:
+        """The server takes less than there is to say to it: whoever waits asks again, what is not acked comes again."""
+        self._dropped += 1
+        if self._dropped == 1:
+            _LOG.error("replies and acks to %s are dropped: %d wait already", self.endpoint.url, len(self._outbox))
 
     async def flushed(self) -> None:
         """Wait until what was posted has reached the server. Raises `nats.errors.Error` if it can't."""
@@ -159,6 +174,7 @@ class Connection:
         while True:
             while outbox:
                 subject, payload = outbox.popleft()
+                self._outbox_bytes -= len(payload)
                 try:
                     await publish(subject, payload)
                 except nats.errors.MaxPayloadError:
@@ -166,6 +182,9 @@ class Connection:
                     self.post(subject, encode_error(error))
                 except Exception as error:
                     await self._complained(error)
+            if self._dropped:
+                _LOG.warning("%d replies and acks to %s were dropped", self._dropped, self.endpoint.url)
+                self._dropped = 0
             self._filled.clear()
             self._emptied.set()
             await self._filled.wait()

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import os
 
+from statewright.adapters.nats.admission import Admission
 from statewright.adapters.nats.connection import CONNECT_TIMEOUT_S, Connection, connect
+from statewright.adapters.nats.durability import warn_unless_durable
 from statewright.adapters.nats.endpoint import Endpoint, NatsOptions, remove_endpoint, write_endpoint
 from statewright.adapters.nats.history import History
 from statewright.adapters.nats.inbound import Inbound
@@ -38,19 +40,22 @@ class Doors:
     async def open(self, connect_timeout_s: float, call_timeout_s: float) -> None:
         """Used by `open_doors`."""
         engine = self._engine
+        admission = Admission(engine.clock, os.environ)
         connection = await connect(self.endpoint, name="statewright engine", timeout_s=connect_timeout_s)
         self._connection = connection
         await ensure_alone(connection)
         if self.server is not None:
             self.server.on_moved = self._moved
+        else:
+            await warn_unless_durable(self.endpoint.url)
         performers = Performers(connection, engine.clock, call_timeout_s)
         engine.performer("emit", performers.emit)
         engine.performer("call", performers.call)
         self._history = History(engine, connection)
         await engine.attach(self._history)
-        self._inbound = Inbound(engine, connection)
+        self._inbound = Inbound(engine, connection, admission)
         await self._inbound.open()
-        self._requests = RequestDoors(engine, connection)
+        self._requests = RequestDoors(engine, connection, admission)
         await self._requests.open()
         await connection.nc.flush()  # Whoever reads the endpoint finds the doors open.
         if self._path is not None:
@@ -96,7 +101,7 @@ async def open_doors(
     """
     server = None
     if url is None or url == EMBEDDED:
-        server = await EmbeddedServer.start(_directory(engine))
+        server = await EmbeddedServer.start(_directory(engine), key=_stream_key(engine))
         endpoint = server.endpoint
     else:
         endpoint = Endpoint.of(url, pid=os.getpid())
@@ -108,6 +113,12 @@ async def open_doors(
         raise
     _LOG.info("doors are open on %s", endpoint.url)
     return doors
+
+
+def _stream_key(engine: Engine) -> str:
+    """With which our own server encrypts its streams; "" if the store is not encrypted either."""
+    ring = engine.log.ring
+    return ring.derived("jetstream", 32).hex() if ring is not None else ""
 
 
 def _directory(engine: Engine) -> str:

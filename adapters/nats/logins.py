@@ -29,8 +29,8 @@ def _no_password() -> str:
 
 
 def seed_of(endpoint: Endpoint) -> str:
-    """The seed in the nkey or creds file, "" without one. Raises `InvalidError` if what signs with it is not installed, or
-    the file holds none."""
+    """The seed in the nkey or creds file, "" without one. Raises `InvalidError` if what signs with it is not
+    installed, or the file holds none."""
     path = endpoint.nkey or endpoint.creds
     if not path:
         return ""
