@@ -63,11 +63,7 @@ class _Buckets:
 
     def check(self, name: str, now: int) -> None:
         if self._tokens(name, now) < 1.0:
-            who = (
-                f"{self.kind} '{name}'"
-                if name
-                else f"those without {'an' if self.kind == 'actor' else 'a'} {self.kind}"
-            )
+            who = f"{self.kind} '{name}'" if name else f"all that name no {self.kind}"
             raise BusyError(f"expected at most {self._rate:g} requests a second for {who}, got more; try again later")
 
     def take(self, name: str, now: int) -> None:

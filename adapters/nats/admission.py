@@ -10,6 +10,7 @@ Settings: STATEWRIGHT_RATE_ACTOR, _SOURCE, _INSTANCE (see `rates`), and STATEWRI
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -23,7 +24,8 @@ from statewright.engine.requests import ControlRequest, ExternalEvent, StartRequ
 AS = "statewright.as."
 ACTORS = "STATEWRIGHT_ACTORS"
 
-R = TypeVar("R", ExternalEvent, StartRequest, ControlRequest)
+_WORD = re.compile(r"[^\s.*>]+")
+R = TypeVar("R", bound=ExternalEvent | StartRequest | ControlRequest)
 
 
 class Admission:
@@ -50,6 +52,15 @@ class Admission:
         source: Any = getattr(request, "source", "")
         self._rates.admit(actor=request.actor, source=source, instance=request.instance_id)
         return request
+
+
+def prefix_for(actor: str, environment: Mapping[str, str]) -> str:
+    """What a client's subjects begin with. Raises `InvalidError` for an actor that can't be part of one."""
+    if environment.get(ACTORS) != "subject" or not actor:
+        return "statewright."
+    if not _WORD.fullmatch(actor):
+        raise InvalidError(f"expected an actor that can be one word of a subject, got {actor[:60]!r}")
+    return f"{AS}{actor}."
 
 
 def split_actor(rest: str) -> tuple[str, str]:
