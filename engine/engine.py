@@ -33,7 +33,7 @@ from statewright.engine.recorder import (
 from statewright.engine.redaction import redacted
 from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest
 from statewright.engine.residents import RESIDENTS_MAX
-from statewright.engine.runtime import Runtime
+from statewright.engine.runtime import QUEUE_MAX, Runtime
 from statewright.engine.stores import bus_opener, open_store
 from statewright.engine.tasks import end
 from statewright.engine.timers import Timers
@@ -65,6 +65,7 @@ class Engine:
         run_due: bool = True,
         residents_max: int = RESIDENTS_MAX,
         cipher_key: str | None = None,
+        queue_max: int = QUEUE_MAX,
     ) -> Self:
         """An engine on the store behind the URL `store` (or on a `Store`); nothing is touched until it is entered.
 
@@ -72,11 +73,14 @@ class Engine:
         doors, or `NatsOptions` of `statewright.adapters.nats.endpoint`. read_only: only queries, beside a live owner.
         run_due=False: timers and effects are left to another run. residents_max: how many instances are kept in memory;
         the others are read from the log when something happens to them (0: all are, each time). cipher_key: the key
-        ring that encrypts the store (docs/security.md), if the environment does not hold it.
+        ring that encrypts the store (docs/security.md), if the environment does not hold it. queue_max: how many requests may
+        wait; the next is answered `BusyError`.
 
         Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`, and what a chart's children raise.
         """
-        return cls(store, tuple(charts), clock or SystemClock(), nats, read_only, run_due, residents_max, cipher_key)
+        return cls(
+            store, tuple(charts), clock or SystemClock(), nats, read_only, run_due, residents_max, cipher_key, queue_max
+        )
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class Engine:
         run_due: bool,
         residents_max: int,
         cipher_key: str | None = None,
+        queue_max: int = QUEUE_MAX,
     ) -> None:
         self._store_given = store
         self._url = redacted(store if isinstance(store, str) else store.url)
@@ -97,6 +102,7 @@ class Engine:
         self._run_due = run_due
         self._residents_max = residents_max
         self._cipher_key = cipher_key
+        self._queue_max = queue_max
         self._tasks: list[asyncio.Task[None]] = []
         self._followers: list[Follower] = []
         self._doors: Any = None
@@ -129,7 +135,9 @@ class Engine:
         self.definitions = Definitions(self.recorder)
         self.definitions.register(self._charts, store=not self._read_only)
         self.definitions.revive_stored()
-        self._runtime = Runtime(self.log, self.definitions, self.clock, self._committed, self._residents_max)
+        self._runtime = Runtime(
+            self.log, self.definitions, self.clock, self._committed, self._residents_max, self._queue_max
+        )
         self._timers = Timers(self.recorder, self._runtime, self.clock)
         messages = Messages(self.log, self.definitions, self._runtime, self.clock)
         self._effects = Effects(self.recorder, self._runtime, messages, self.clock)

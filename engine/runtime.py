@@ -83,12 +83,14 @@ class Runtime:
         clock: Clock,
         on_commit: Callable[[Changes], None],
         residents_max: int = RESIDENTS_MAX,
+        queue_max: int = QUEUE_MAX,
     ) -> None:
         self._log = log
         self._definitions = definitions
         self._clock = clock
         self._on_commit = on_commit
         self._queue: deque[Delivery] = deque()
+        self._queue_max = queue_max
         self._arrived = asyncio.Event()
         self._closing = False
         self._now = 0
@@ -110,8 +112,8 @@ class Runtime:
         (`bounded=False` is for the engine's own, whose number is bounded elsewhere), `UnavailableError` on closing."""
         if self._closing:
             raise UnavailableError("the engine is closing")
-        if bounded and len(self._queue) + self._lookups >= QUEUE_MAX:
-            raise BusyError(f"{QUEUE_MAX:,} requests are waiting; try again later")
+        if bounded and len(self._queue) + self._lookups >= self._queue_max:
+            raise BusyError(f"{self._queue_max:,} requests are waiting; try again later")
         answered = self._loop.create_future()
         self._queue.append(Delivery(request, answered))
         self._arrived.set()

@@ -65,6 +65,7 @@ class Connection:
         self._was_online = False
         self._outbox: deque[tuple[str, bytes]] = deque()
         self._outbox_bytes = 0
+        self.outbox_max = OUTBOX_MAX
         self._dropped = 0
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
@@ -73,7 +74,7 @@ class Connection:
 
     def post(self, subject: str, payload: bytes) -> None:
         """Publish soon, in the order of the calls; lost if the connection is gone for good (as any reply may be)."""
-        if self._outbox_bytes > OUTBOX_BYTES_MAX or len(self._outbox) >= OUTBOX_MAX:
+        if self._outbox_bytes > OUTBOX_BYTES_MAX or len(self._outbox) >= self.outbox_max:
             self._drop()
             return
         self._outbox.append((subject, payload))

@@ -103,10 +103,11 @@ class Operator:
         operator = jwt(
             self._operator, self._operator.public, "op", {"type": "operator", "system_account": system.public}
         )
+        bare = {"type": "account", "limits": anything}
         self.config = (
             f"operator: {operator}\nsystem_account: {system.public}\nresolver: MEMORY\nresolver_preload: {{\n"
             f"  {self._account.public}: {jwt(self._operator, self._account.public, 'app', account)}\n"
-            f"  {system.public}: {jwt(self._operator, system.public, 'sys', {'type': 'account', 'limits': anything})}\n}}\n"
+            f"  {system.public}: {jwt(self._operator, system.public, 'sys', bare)}\n}}\n"
         )
 
     def creds(self, path: Path) -> Path:

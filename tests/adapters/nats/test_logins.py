@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -180,12 +181,11 @@ def test_redaction() -> None:
 async def test_the_command_line_takes_files_as_flags_and_secrets_from_the_environment(tmp_path: Path) -> None:
     config = f'{JETSTREAM}authorization {{ user: ann, password: "{SECRET}" }}\n'
     async with secured.server(tmp_path, config) as address:
-        async with Engine.open(store_in(tmp_path), charts=[LIGHT], nats=f"nats://ann:{SECRET}@{address}"):
+        served = Engine.open(store_in(tmp_path), charts=[LIGHT], nats=f"nats://ann:{SECRET}@{address}")
+        async with served:
             command = [sys.executable, "-m", "statewright.adapters.cli", "--nats", f"nats://{address}"]
             command += ["start", "light", "--context", '{"limit": 1}', "--id", "l-9"]
             login = {**os.environ, "STATEWRIGHT_NATS_USER": "ann", "STATEWRIGHT_NATS_PASSWORD": SECRET}
-            import asyncio
-
             ran = await asyncio.to_thread(
                 subprocess.run, command, env=login, capture_output=True, text=True, timeout=30
             )
