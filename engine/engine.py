@@ -73,8 +73,8 @@ class Engine:
         doors, or `NatsOptions` of `statewright.adapters.nats.endpoint`. read_only: only queries, beside a live owner.
         run_due=False: timers and effects are left to another run. residents_max: how many instances are kept in memory;
         the others are read from the log when something happens to them (0: all are, each time). cipher_key: the key
-        ring that encrypts the store (docs/security.md), if the environment does not hold it. queue_max: how many requests may
-        wait; the next is answered `BusyError`.
+        ring that encrypts the store (docs/security.md), if the environment does not hold it. queue_max: how many
+        requests may wait; the next is answered `BusyError`.
 
         Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`, and what a chart's children raise.
         """

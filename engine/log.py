@@ -10,7 +10,7 @@ from eventsourcing.application import Application
 from eventsourcing.persistence import Mapper, MapperDeserialisationError, StoredEvent
 from eventsourcing.utils import Environment, EnvType
 
-from statewright.engine.cipher import KEY_FILE, KEYS, KeyRing, environment_of, is_sealed
+from statewright.engine.cipher import KEY_FILE, KEYS, Ring, environment_of, is_sealed
 from statewright.engine.errors import InvalidError
 from statewright.engine.events import SCHEMA, AnyFact, Fact, Macrostep
 from statewright.engine.instance import Instance, fold, sets_status
@@ -56,7 +56,7 @@ class InstanceLog(Application[str]):
         return found
 
     @property
-    def ring(self) -> KeyRing | None:
+    def ring(self) -> Ring | None:
         """What encrypts the store; None for a plain one."""
         return cast(FactMapper, self.mapper).ring
 

@@ -16,7 +16,7 @@ import msgspec
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, MapperDeserialisationError, StoredEvent
 
-from statewright.engine.cipher import KEYS, KeyRing, is_sealed, key_name
+from statewright.engine.cipher import KEYS, Ring, is_sealed, key_name
 from statewright.engine.errors import InvalidError
 from statewright.engine.events import SCHEMA, AnyFact, Fact
 from statewright.engine.instance import Instance
@@ -55,9 +55,9 @@ class FactMapper(Mapper[str]):
     """The `eventsourcing` mapper for facts."""
 
     @cached_property
-    def ring(self) -> KeyRing | None:
+    def ring(self) -> Ring | None:
         """What encrypts. Raises `InvalidError` for a cipher of another kind, which would leave rows readable."""
-        if self.cipher is not None and not isinstance(self.cipher, KeyRing):
+        if self.cipher is not None and not isinstance(self.cipher, Ring):
             raise InvalidError(f"expected encryption by {KEYS}, got CIPHER_TOPIC or CIPHER_KEY with another cipher")
         return self.cipher
 

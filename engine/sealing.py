@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
 
-from statewright.engine.cipher import KeyRing, is_sealed
+from statewright.engine.cipher import Ring, is_sealed
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRecorder, InstanceRow, ParkedRow, TimerRow
 
 WITHHELD = "(encrypted)"
@@ -29,7 +29,7 @@ OWN_SOURCES = "statewright/"
 R = TypeVar("R")
 
 
-def sealed(recorder: InstanceRecorder, ring: KeyRing) -> InstanceRecorder:
+def sealed(recorder: InstanceRecorder, ring: Ring) -> InstanceRecorder:
     """`recorder`, whose rows are encrypted with `ring`."""
     return cast(InstanceRecorder, _Sealed(recorder, ring))
 
@@ -42,7 +42,7 @@ def withheld(recorder: InstanceRecorder) -> InstanceRecorder:
 class _Sealed:
     """Forwards everything; `find_inbox` and `retry_effect` are given texts rather than rows."""
 
-    def __init__(self, recorder: InstanceRecorder, ring: KeyRing | None) -> None:
+    def __init__(self, recorder: InstanceRecorder, ring: Ring | None) -> None:
         self._recorder = recorder
         self._ring = ring
 
@@ -70,19 +70,19 @@ class _Sealed:
         return self._recorder.retry_effect(effect_id, lease_epoch, due_at, hidden, **more)
 
 
-def seal_row(ring: KeyRing, row: R) -> R:
+def seal_row(ring: Ring, row: R) -> R:
     """The row as it is stored; as it is, if nothing of its type is sealed."""
     seal = _SEALS.get(type(row))
     return seal(ring, row) if seal is not None else row
 
 
-def open_row(ring: KeyRing | None, row: R) -> R:
+def open_row(ring: Ring | None, row: R) -> R:
     """The row as it was given. A column that is not sealed is taken as it is. Raises `InvalidError`."""
     unseal = _OPENS.get(type(row))
     return unseal(ring, row) if unseal is not None else row
 
 
-def _sealed(ring: KeyRing | None, value: Any) -> Any:
+def _sealed(ring: Ring | None, value: Any) -> Any:
     if ring is None:
         return value
     if isinstance(value, Changes):
@@ -94,7 +94,7 @@ def _sealed(ring: KeyRing | None, value: Any) -> Any:
     return value
 
 
-def _opened(ring: KeyRing | None, value: Any) -> Any:
+def _opened(ring: Ring | None, value: Any) -> Any:
     if type(value) in _OPENS:
         return open_row(ring, value)
     if isinstance(value, Sequence) and value and type(value[0]) in _OPENS:
@@ -102,7 +102,7 @@ def _opened(ring: KeyRing | None, value: Any) -> Any:
     return value
 
 
-def _sealed_changes(ring: KeyRing, changes: Changes) -> Changes:
+def _sealed_changes(ring: Ring, changes: Changes) -> Changes:
     return replace(
         changes,
         inbox=[_seal_inbox(ring, row) for row in changes.inbox],
@@ -116,43 +116,43 @@ def _sealed_changes(ring: KeyRing, changes: Changes) -> Changes:
     )
 
 
-def _seal_instance(ring: KeyRing, row: InstanceRow) -> InstanceRow:
+def _seal_instance(ring: Ring, row: InstanceRow) -> InstanceRow:
     return row._replace(
         context=f'"{ring.seal(row.context, f"instances.context {row.id}")}"',
         failure=_hidden(ring, row.failure, f"instances.failure {row.id}"),
     )
 
 
-def _open_instance(ring: KeyRing | None, row: InstanceRow) -> InstanceRow:
+def _open_instance(ring: Ring | None, row: InstanceRow) -> InstanceRow:
     return row._replace(
         context=_shown(ring, row.context, f"instances.context {row.id}"),
         failure=_shown(ring, row.failure, f"instances.failure {row.id}"),
     )
 
 
-def _seal_effect(ring: KeyRing, row: EffectRow) -> EffectRow:
+def _seal_effect(ring: Ring, row: EffectRow) -> EffectRow:
     return row._replace(
         data=f'"{ring.seal(row.data, f"effects.data {row.effect_id}")}"',
         error=_hidden(ring, row.error, f"effects.error {row.effect_id}"),
     )
 
 
-def _open_effect(ring: KeyRing | None, row: EffectRow) -> EffectRow:
+def _open_effect(ring: Ring | None, row: EffectRow) -> EffectRow:
     return row._replace(
         data=_shown(ring, row.data, f"effects.data {row.effect_id}"),
         error=_shown(ring, row.error, f"effects.error {row.effect_id}"),
     )
 
 
-def _seal_timer(ring: KeyRing, row: TimerRow) -> TimerRow:
+def _seal_timer(ring: Ring, row: TimerRow) -> TimerRow:
     return row._replace(event=_hidden(ring, row.event, f"timers.event {row.instance_id}"))
 
 
-def _open_timer(ring: KeyRing | None, row: TimerRow) -> TimerRow:
+def _open_timer(ring: Ring | None, row: TimerRow) -> TimerRow:
     return row._replace(event=_shown(ring, row.event, f"timers.event {row.instance_id}"))
 
 
-def _seal_inbox(ring: KeyRing, row: InboxRow) -> InboxRow:
+def _seal_inbox(ring: Ring, row: InboxRow) -> InboxRow:
     place = row.instance_id
     if not row.source.startswith(OWN_SOURCES):
         source = ring.seal_id(row.source, f"source {place}") if row.source else ""
@@ -160,7 +160,7 @@ def _seal_inbox(ring: KeyRing, row: InboxRow) -> InboxRow:
     return row._replace(digest=ring.seal_digest(row.digest))
 
 
-def _open_inbox(ring: KeyRing | None, row: InboxRow) -> InboxRow:
+def _open_inbox(ring: Ring | None, row: InboxRow) -> InboxRow:
     place = row.instance_id
     if ring is None:
         return row
@@ -170,7 +170,7 @@ def _open_inbox(ring: KeyRing | None, row: InboxRow) -> InboxRow:
     return row._replace(digest=ring.unseal_digest(row.digest))
 
 
-def _seal_parked(ring: KeyRing, row: ParkedRow) -> ParkedRow:
+def _seal_parked(ring: Ring, row: ParkedRow) -> ParkedRow:
     return row._replace(
         reason=_hidden(ring, row.reason, f"parked.reason {row.parked_id}"),
         headers=f'"{ring.seal(row.headers, f"parked.headers {row.parked_id}")}"',
@@ -178,7 +178,7 @@ def _seal_parked(ring: KeyRing, row: ParkedRow) -> ParkedRow:
     )
 
 
-def _open_parked(ring: KeyRing | None, row: ParkedRow) -> ParkedRow:
+def _open_parked(ring: Ring | None, row: ParkedRow) -> ParkedRow:
     payload = row.payload
     if is_sealed(payload):
         payload = b"" if ring is None else ring.decrypt(payload, f"parked.payload {row.parked_id}")
@@ -189,12 +189,12 @@ def _open_parked(ring: KeyRing | None, row: ParkedRow) -> ParkedRow:
     )
 
 
-def _hidden(ring: KeyRing, text: str, place: str) -> str:
+def _hidden(ring: Ring, text: str, place: str) -> str:
     """Sealed unless it is empty: whether there is an error is no secret, and is asked for."""
     return ring.seal(text, place) if text else ""
 
 
-def _shown(ring: KeyRing | None, text: str, place: str) -> str:
+def _shown(ring: Ring | None, text: str, place: str) -> str:
     if not is_sealed(text):
         return text
     if ring is None:
@@ -202,14 +202,14 @@ def _shown(ring: KeyRing | None, text: str, place: str) -> str:
     return ring.unseal(text.strip('"'), place)
 
 
-_SEALS: dict[type[Any], Callable[[KeyRing, Any], Any]] = {
+_SEALS: dict[type[Any], Callable[[Ring, Any], Any]] = {
     InstanceRow: _seal_instance,
     EffectRow: _seal_effect,
     TimerRow: _seal_timer,
     InboxRow: _seal_inbox,
     ParkedRow: _seal_parked,
 }
-_OPENS: dict[type[Any], Callable[[KeyRing | None, Any], Any]] = {
+_OPENS: dict[type[Any], Callable[[Ring | None, Any], Any]] = {
     InstanceRow: _open_instance,
     EffectRow: _open_effect,
     TimerRow: _open_timer,

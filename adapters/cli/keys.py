@@ -13,10 +13,9 @@ def keygen(file: str, /, *, options: Options = DEFAULTS) -> None:
     file
         The file; it is to be named by STATEWRIGHT_CIPHER_KEY_FILE. Keep a copy elsewhere: without it a store is lost.
     """
-    from statewright.adapters.cli import output
-    from statewright.adapters.cli.key_files import add_key
+    from statewright.adapters.cli import output, wiring
 
-    name = add_key(file)
+    name = wiring.add_key(file)
     if options.json:
         output.print_json({"file": file, "key": name})
     else:
@@ -29,10 +28,9 @@ def reencrypt(*, options: Options = DEFAULTS) -> None:
     The store may be plain, or encrypted with any key in STATEWRIGHT_CIPHER_KEY or the file that
     STATEWRIGHT_CIPHER_KEY_FILE names. Older keys are not needed any more afterwards.
     """
-    from statewright.adapters.cli import output
-    from statewright.adapters.sqlite.reencryption import reencrypt as run
+    from statewright.adapters.cli import output, wiring
 
-    done = run(options.store)
+    done = wiring.reencrypt(options)
     if options.json:
         output.print_json(done)
     else:

@@ -37,6 +37,7 @@ from statewright.statecharts.errors import ChartError
 if TYPE_CHECKING:
     from statewright.adapters.nats.client import Client as Client
     from statewright.adapters.nats.endpoint import NatsOptions
+    from statewright.adapters.sqlite.reencryption import Reencrypted
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -55,6 +56,20 @@ async def reading(options: Options) -> AsyncIterator[Engine]:
     """An engine that only reads."""
     async with Engine.open(options.store, read_only=True) as engine:
         yield engine
+
+
+def add_key(file: str) -> str:
+    """Put a new key first in a file of keys; its name."""
+    from statewright.adapters.encryption import key_files
+
+    return key_files.add_key(file)
+
+
+def reencrypt(options: Options) -> Reencrypted:
+    """Encrypt the store anew. Raises `InvalidError` for a store of another kind."""
+    from statewright.adapters.sqlite import reencryption
+
+    return reencryption.reencrypt(options.store)
 
 
 def say_what_is_withheld(engine: Engine) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from statewright.adapters.sqlite.datastore import Datastore, connect, translated_errors
 from statewright.adapters.sqlite.schema import columns
 from statewright.adapters.sqlite.store import SQLiteStore
-from statewright.engine.cipher import KeyRing, is_sealed
+from statewright.engine.cipher import Ring, is_sealed
 from statewright.engine.errors import InvalidError
 from statewright.engine.log import InstanceLog
 from statewright.engine.recorder import EffectRow, InboxRow, InstanceRow, ParkedRow, TimerRow
@@ -66,7 +66,7 @@ def reencrypt(url: str) -> Reencrypted:
         store.close()
 
 
-def _states(ring: KeyRing, before: sqlite3.Connection, now: sqlite3.Connection, table: str) -> int:
+def _states(ring: Ring, before: sqlite3.Connection, now: sqlite3.Connection, table: str) -> int:
     """Facts or snapshots. `before` reads what was committed, so updating is not met again."""
     found = before.execute(f"SELECT originator_id, originator_version, topic, CAST(state AS BLOB) FROM {table}")
     count = 0
@@ -82,7 +82,7 @@ def _states(ring: KeyRing, before: sqlite3.Connection, now: sqlite3.Connection, 
 
 
 def _rows(
-    ring: KeyRing, before: sqlite3.Connection, now: sqlite3.Connection, table: str, kind: Any, key: tuple[str, ...]
+    ring: Ring, before: sqlite3.Connection, now: sqlite3.Connection, table: str, kind: Any, key: tuple[str, ...]
 ) -> int:
     update = (
         f"UPDATE {table} SET {', '.join(f'{name} = :{name}' for name in kind._fields)}"
@@ -95,7 +95,7 @@ def _rows(
     return count
 
 
-def _identities(ring: KeyRing, before: sqlite3.Connection, now: sqlite3.Connection) -> int:
+def _identities(ring: Ring, before: sqlite3.Connection, now: sqlite3.Connection) -> int:
     update = (
         "UPDATE inbox SET source = ?, event_id = ?, digest = ? WHERE instance_id = ? AND source = ? AND event_id = ?"
     )

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from statewright.adapters.encryption.keyring import IDENTITIES, KeyRing, new_entry, parse_keys
 from statewright.adapters.sqlite.reencryption import reencrypt
 from statewright.engine import EffectCall, Engine
-from statewright.engine.cipher import IDENTITIES, KEYS, KeyRing, new_entry, parse_keys
+from statewright.engine.cipher import KEYS
 from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.recorder import ParkedRow
 from statewright.engine.runtime import SNAPSHOT_EVERY

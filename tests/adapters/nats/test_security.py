@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from statewright.adapters.encryption.keyring import IDENTITIES, new_entry
 from statewright.adapters.nats.client import Client
 from statewright.adapters.nats.connection import connect
 from statewright.adapters.nats.envelope import encode_event
 from statewright.engine import Engine
-from statewright.engine.cipher import IDENTITIES, KEYS, new_entry
+from statewright.engine.cipher import KEYS
 from statewright.engine.errors import BusyError, InvalidError
 from statewright.engine.requests import ExternalEvent
 from statewright.statecharts import assign, chart, state, to
@@ -182,7 +183,6 @@ async def test_the_embedded_server_encrypts_its_streams_if_the_store_is_encrypte
         return [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
 
     async def leave_some(folder: Path) -> None:
-        folder.mkdir()
         async with serving(folder, charts=[NOTES]) as (engine, client):
             await engine.start("notes", id="n-1")
             for number in range(20):
@@ -196,6 +196,8 @@ async def test_the_embedded_server_encrypts_its_streams_if_the_store_is_encrypte
             assert (folder / "store.db.nats" / "server.conf").stat().st_mode & 0o077 == 0
             assert (folder / "store.db.nats" / "identity").stat().st_mode & 0o077 == 0
 
+    for name in ("sealed", "plain"):
+        (tmp_path / name).mkdir()
     monkeypatch.setenv(KEYS, f"{new_entry('k')},{new_entry(IDENTITIES)}")
     await leave_some(tmp_path / "sealed")
     assert found() == []

@@ -6,7 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from statewright.engine.cipher import IDENTITIES, KEY_FILE, key_text, new_entry, parse_keys
+from statewright.adapters.encryption.keyring import IDENTITIES, key_text, new_entry, parse_keys
+from statewright.engine.cipher import KEY_FILE
 from statewright.engine.errors import UnavailableError
 
 _HEAD = "# Statewright's key ring: the first key encrypts, all decrypt; `identities` stays. Keep a copy elsewhere.\n"
