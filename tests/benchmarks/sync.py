@@ -62,7 +62,9 @@ async def measure(folder: Path, seconds: float) -> None:
                 many, _ = await events(nc, seconds, 100)
                 facts = await history(nc, seconds)
                 name = "always" if sync else "2 min "
-                print(f"sync {name}: events {one:,.0f}/s at 1 publisher ({wait:.2f} ms), {many:,.0f}/s at 100; ", end="")
+                print(
+                    f"sync {name}: events {one:,.0f}/s at 1 publisher ({wait:.2f} ms), {many:,.0f}/s at 100; ", end=""
+                )
                 print(f"history {facts:,.0f}/s")
                 await nc.close()
 

@@ -14,7 +14,15 @@ from statewright.adapters.sqlite.reencryption import reencrypt
 from statewright.engine import EffectCall, Engine
 from statewright.engine.cipher import KEYS
 from statewright.engine.errors import InvalidError, UnavailableError
-from statewright.engine.recorder import ParkedRow
+from statewright.engine.recorder import (
+    Changes,
+    DefinitionRow,
+    EffectRow,
+    InboxRow,
+    InstanceRow,
+    ParkedRow,
+    TimerRow,
+)
 from statewright.engine.runtime import SNAPSHOT_EVERY
 from statewright.engine.verify import verify_store
 from statewright.statecharts import assign, chart, perform, state, to
@@ -301,3 +309,25 @@ def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
         KeyRing({"STATEWRIGHT_CIPHER_KEY_FILE": str(path)})
     os.chmod(path, 0o600)
     assert KeyRing({"STATEWRIGHT_CIPHER_KEY_FILE": str(path)}).first == "old"
+
+
+def test_whoever_adds_a_column_decides_whether_it_is_secret() -> None:
+    """If this fails, seal the new column in `engine/sealing.py` (or say in docs/security.md that it is readable), and
+    add it here."""
+    assert set(Changes.__struct_fields__) == {
+        "inbox", "instances", "timers_cleared", "timers_set", "effects_requested", "effects_ended", "instances_closed",
+    }  # fmt: skip
+    assert [row._fields for row in (InboxRow, InstanceRow, TimerRow, EffectRow, ParkedRow, DefinitionRow)] == [
+        ("instance_id", "source", "event_id", "sequence", "digest"),
+        (
+            "id", "definition", "version", "status", "configuration", "context", "sequence", "started_at", "updated_at",
+            "ended_at", "digest", "failure", "parent",
+        ),
+        ("instance_id", "timer_id", "due_at", "event"),
+        (
+            "effect_id", "instance_id", "partition", "name", "kind", "state", "attempt", "due_at", "lease_epoch", "data",
+            "error",
+        ),
+        ("parked_id", "received_at", "subject", "reason", "headers", "payload"),
+        ("name", "version", "digest", "json"),
+    ]  # fmt: skip
