@@ -325,8 +325,8 @@ def test_whoever_adds_a_column_decides_whether_it_is_secret() -> None:
         ),
         ("instance_id", "timer_id", "due_at", "event"),
         (
-            "effect_id", "instance_id", "partition", "name", "kind", "state", "attempt", "due_at", "lease_epoch", "data",
-            "error",
+            "effect_id", "instance_id", "partition", "name", "kind", "state", "attempt", "due_at", "lease_epoch",
+            "data", "error",
         ),
         ("parked_id", "received_at", "subject", "reason", "headers", "payload"),
         ("name", "version", "digest", "json"),
