@@ -11,6 +11,7 @@ import msgspec
 from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
 
 from statewright.engine.calls import Handler
+from statewright.engine.cipher import KEYS
 from statewright.engine.clock import Clock, SystemClock
 from statewright.engine.definitions import Definitions
 from statewright.engine.effects import Effects
@@ -30,9 +31,10 @@ from statewright.engine.recorder import (
     ParkedRow,
     Store,
 )
+from statewright.engine.redaction import redacted
 from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest
 from statewright.engine.residents import RESIDENTS_MAX
-from statewright.engine.runtime import Runtime
+from statewright.engine.runtime import QUEUE_MAX, Runtime
 from statewright.engine.stores import bus_opener, open_store
 from statewright.engine.tasks import end
 from statewright.engine.timers import Timers
@@ -61,39 +63,49 @@ class Engine:
         *,
         charts: Iterable[Chart] = (),
         clock: Clock | None = None,
-        nats: str | None = None,
+        nats: str | object | None = None,
         read_only: bool = False,
         run_due: bool = True,
         residents_max: int = RESIDENTS_MAX,
+        cipher_key: str | None = None,
+        queue_max: int = QUEUE_MAX,
     ) -> Self:
         """An engine on the store behind the URL `store` (or on a `Store`); nothing is touched until it is entered.
 
         charts: what can be started (stored definitions can be, too). nats: URL of a server on which to open the
-        doors. read_only: only queries, beside a live owner. run_due=False: timers and effects are left to another
-        run. residents_max: how many instances are kept in memory; the others are read from the log when something
-        happens to them (0: all are, each time).
+        doors, or `NatsOptions` of `statewright.adapters.nats.endpoint`. read_only: only queries, beside a live owner.
+        run_due=False: timers and effects are left to another run. residents_max: how many instances are kept in memory;
+        the others are read from the log when something happens to them (0: all are, each time). cipher_key: the key
+        ring that encrypts the store (docs/security.md), if the environment does not hold it. queue_max: how many
+        requests may wait; the next is answered `BusyError`.
 
         Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`, and what a chart's children raise.
         """
-        return cls(store, tuple(charts), clock or SystemClock(), nats, read_only, run_due, residents_max)
+        return cls(
+            store, tuple(charts), clock or SystemClock(), nats, read_only, run_due, residents_max, cipher_key, queue_max
+        )
 
     def __init__(
         self,
         store: str | Store,
         charts: tuple[Chart, ...],
         clock: Clock,
-        nats: str | None,
+        nats: str | object | None,
         read_only: bool,
         run_due: bool,
         residents_max: int,
+        cipher_key: str | None = None,
+        queue_max: int = QUEUE_MAX,
     ) -> None:
         self._store_given = store
-        self._url = store if isinstance(store, str) else store.url
+        self._url = redacted(store if isinstance(store, str) else store.url)
         self._charts = charts
         self._nats = nats
         self._read_only = read_only
         self._run_due = run_due
         self._residents_max = residents_max
+        self._cipher_key = cipher_key
+        self._queue_max = queue_max
         self._tasks: list[asyncio.Task[None]] = []
         self._followers: list[Follower] = []
         self._doors: Any = None
@@ -120,11 +132,15 @@ class Engine:
     async def _enter(self) -> None:
         if not self._read_only:
             self.store.acquire()
-        self.log = InstanceLog(dict(self.store.environment))
+        key = {KEYS: self._cipher_key} if self._cipher_key is not None else {}
+        self.log = InstanceLog({**self.store.environment, **key})
+        self.log.check_key(read_only=self._read_only)
         self.definitions = Definitions(self.recorder)
         self.definitions.register(self._charts, store=not self._read_only)
         self.definitions.revive_stored()
-        self._runtime = Runtime(self.log, self.definitions, self.clock, self._committed, self._residents_max)
+        self._runtime = Runtime(
+            self.log, self.definitions, self.clock, self._committed, self._residents_max, self._queue_max
+        )
         self._timers = Timers(self.recorder, self._runtime, self.clock)
         messages = Messages(self.log, self.definitions, self._runtime, self.clock)
         self._effects = Effects(self.recorder, self._runtime, messages, self.clock)

@@ -8,12 +8,16 @@ from typing import NamedTuple, cast
 import msgspec
 from eventsourcing.application import Application
 from eventsourcing.persistence import Mapper, MapperDeserialisationError, StoredEvent
+from eventsourcing.utils import Environment, EnvType
 
+from statewright.engine.cipher import KEY_FILE, KEYS, Ring, environment_of, is_sealed
+from statewright.engine.errors import InvalidError
 from statewright.engine.events import SCHEMA, AnyFact, Fact, Macrostep
 from statewright.engine.instance import Instance, fold, sets_status
 from statewright.engine.mapper import FactMapper, InstanceSnapshot
-from statewright.engine.recorder import Changes, InstanceRecorder
+from statewright.engine.recorder import Changes, InstanceFilter, InstanceRecorder
 from statewright.engine.requests import Outcome
+from statewright.engine.sealing import sealed, withheld
 
 _SCAN = 32
 """How many facts are read at a time when looking back from a sequence."""
@@ -38,10 +42,44 @@ class InstanceLog(Application[str]):
     def construct_mapper(self) -> Mapper[str]:
         return self.factory.mapper(transcoder=self.construct_transcoder(), mapper_class=FactMapper)
 
+    def __init__(self, env: EnvType | None = None) -> None:
+        """Raises `InvalidError` for settings of encryption that can't be used."""
+        super().__init__(env)
+        ring = self.ring
+        plain = cast(InstanceRecorder, self.recorder)
+        self.instances: InstanceRecorder = plain if ring is None else sealed(plain, ring)
+        """The recorder, as the port that it is: rows are plain here, also if they are stored encrypted."""
+
+    def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
+        found = super().construct_env(name, env)
+        found.update(environment_of(found))
+        return found
+
     @property
-    def instances(self) -> InstanceRecorder:
-        """The recorder, as the port that it is."""
-        return cast(InstanceRecorder, self.recorder)
+    def ring(self) -> Ring | None:
+        """What encrypts the store; None for a plain one."""
+        return cast(FactMapper, self.mapper).ring
+
+    @property
+    def is_encrypted(self) -> bool | None:
+        """Whether the store is; None for an empty one."""
+        rows = cast(InstanceRecorder, self.recorder).select_instances(InstanceFilter(limit=1))
+        return is_sealed(rows[0].context) if rows else None
+
+    def check_key(self, *, read_only: bool = False) -> None:
+        """Raise `InvalidError` unless the store is encrypted if, and only if, there is a key, and with that key.
+        Without it an encrypted one can still be read as far as nothing is encrypted."""
+        encrypted, ring = self.is_encrypted, self.ring
+        if encrypted and ring is None:
+            if not read_only:
+                raise InvalidError(f"the store is encrypted: set {KEYS} or {KEY_FILE}")
+            self.instances = withheld(self.instances)
+        elif encrypted:
+            self.instances.select_instances(InstanceFilter(limit=1))
+        elif encrypted is False and ring is not None and not read_only:
+            raise InvalidError(
+                "a key is given, but the store is not encrypted: `statewright reencrypt` does that while no engine runs"
+            )
 
     def append(self, facts: Sequence[Fact], changes: Changes) -> None:
         """Make `facts` and `changes` durable in one transaction. Raises what the recorder raises."""

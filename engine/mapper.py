@@ -1,18 +1,23 @@
 """Facts to stored events and back: msgspec JSON, fixed topics, upcasting by schema version.
 
 The topic of a fact is its tag ("transition_taken"), not a Python path, so that moving a class breaks no log.
-Compression and encryption are the `eventsourcing` library's, in its order (compress, then encrypt).
+Compression and encryption are the `eventsourcing` library's, in its order (compress, then encrypt). What is read says
+by its first byte which of them it went through, so each can be switched on for a log that was begun without.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import msgspec
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, MapperDeserialisationError, StoredEvent
 
+from statewright.engine.cipher import KEYS, Ring, is_sealed, key_name
+from statewright.engine.errors import InvalidError
 from statewright.engine.events import SCHEMA, AnyFact, Fact
 from statewright.engine.instance import Instance
 
@@ -49,24 +54,32 @@ _TOPICS = {kind: str(kind.__struct_config__.tag) for kind in (*AnyFact.__args__,
 class FactMapper(Mapper[str]):
     """The `eventsourcing` mapper for facts."""
 
+    @cached_property
+    def ring(self) -> Ring | None:
+        """What encrypts. Raises `InvalidError` for a cipher of another kind, which would leave rows readable."""
+        if self.cipher is not None and not isinstance(self.cipher, Ring):
+            raise InvalidError(f"expected encryption by {KEYS}, got CIPHER_TOPIC or CIPHER_KEY with another cipher")
+        return self.cipher
+
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
         state = _encode(domain_event)
         if self.compressor:
             state = self.compressor.compress(state)
-        if self.cipher:
-            state = self.cipher.encrypt(state)
-        return StoredEvent(
-            domain_event.originator_id, domain_event.originator_version, _TOPICS[type(domain_event)], state
+        instance_id, sequence, topic = (
+            domain_event.originator_id,
+            domain_event.originator_version,
+            _TOPICS[type(domain_event)],
         )
+        if (ring := self.ring) is not None:
+            state = ring.encrypt(state, f"{topic} {instance_id} {sequence}")
+        return StoredEvent(instance_id, sequence, topic, state)
 
     def to_domain_event(self, stored_event: StoredEvent) -> Any:
         """The fact or snapshot. Raises `MapperDeserialisationError` naming the place when it can't be read."""
         try:
             state = stored_event.state
-            if self.cipher:
-                state = self.cipher.decrypt(state)
-            if self.compressor:
-                state = self.compressor.decompress(state)
+            if state[:1] != b"{":
+                state = self._plain(stored_event)
             if stored_event.topic == SNAPSHOT_TOPIC:
                 return _decode_snapshot(state)
             return _read_fact(state)
@@ -75,6 +88,18 @@ class FactMapper(Mapper[str]):
                 f"expected a stored '{stored_event.topic}' of instance '{stored_event.originator_id}' at sequence "
                 f"{stored_event.originator_version}, but its state can't be read: {error}"
             ) from error
+
+    def _plain(self, stored: StoredEvent) -> bytes:
+        state = stored.state
+        if isinstance(state, str):  # Somebody has changed it with SQL.
+            return str(state).encode()
+        if is_sealed(state):
+            if (ring := self.ring) is None:
+                raise InvalidError(f"it is encrypted with key '{key_name(state)}': set {KEYS} or {KEYS}_FILE")
+            state = ring.decrypt(state, f"{stored.topic} {stored.originator_id} {stored.originator_version}")
+        if state[:1] != b"{":
+            state = (self.compressor or zlib).decompress(state)
+        return state
 
 
 class _Header(msgspec.Struct):

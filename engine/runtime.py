@@ -83,18 +83,22 @@ class Runtime:
         clock: Clock,
         on_commit: Callable[[Changes], None],
         residents_max: int = RESIDENTS_MAX,
+        queue_max: int = QUEUE_MAX,
     ) -> None:
         self._log = log
         self._definitions = definitions
         self._clock = clock
         self._on_commit = on_commit
         self._queue: deque[Delivery] = deque()
+        self._queue_max = queue_max
         self._arrived = asyncio.Event()
         self._closing = False
         self._now = 0
         self._under_way: asyncio.Task[None] | None = None
         self._recording: Set[str] = frozenset()
         self._looking_up: set[asyncio.Task[None]] = set()
+        self._lookups = 0
+        """How many answers these have still to look up: they count as queued, so that duplicates can't pile up."""
         self._loop = asyncio.get_running_loop()
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
         self._writer = Worker("statewright-writer")
@@ -108,8 +112,8 @@ class Runtime:
         (`bounded=False` is for the engine's own, whose number is bounded elsewhere), `UnavailableError` on closing."""
         if self._closing:
             raise UnavailableError("the engine is closing")
-        if bounded and len(self._queue) >= QUEUE_MAX:
-            raise BusyError(f"{QUEUE_MAX:,} requests are waiting; try again later")
+        if bounded and len(self._queue) + self._lookups >= self._queue_max:
+            raise BusyError(f"{self._queue_max:,} requests are waiting; try again later")
         answered = self._loop.create_future()
         self._queue.append(Delivery(request, answered))
         self._arrived.set()
@@ -210,6 +214,7 @@ class Runtime:
             self._advance(unit)
         lookups = [pair for pair in answers if _settle(*pair)]
         if lookups:  # Apart, so that a flood of duplicates holds nobody up.
+            self._lookups += len(lookups)
             task = self._loop.create_task(self._look_up_all(lookups))
             self._looking_up.add(task)
             task.add_done_callback(self._looking_up.discard)
@@ -217,6 +222,7 @@ class Runtime:
     async def _look_up_all(self, lookups: Sequence[tuple[Delivery, Answer]]) -> None:
         for delivery, answer in lookups:
             await self._look_up(delivery, answer)
+            self._lookups -= 1
 
     def _unit(self, loaded: dict[str, Resident]) -> Unit:
         self._now = max(self._clock.now(), self._now)

@@ -7,6 +7,7 @@ from typing import Any
 
 from statewright.engine.errors import InvalidError
 from statewright.engine.recorder import Store
+from statewright.engine.redaction import redacted
 
 STORES = "statewright.stores"
 BUSES = "statewright.buses"
@@ -16,8 +17,8 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     """The store behind `url`, by its scheme. Raises `InvalidError` for an unknown scheme, and what the store raises."""
     scheme, separator, _ = url.partition(":")
     if not separator:
-        raise InvalidError(f"expected a store URL such as sqlite:///app.db, got {url!r}")
-    store: Store = _load(STORES, scheme, f"store URL {url!r}")(url, read_only=read_only)
+        raise InvalidError(f"expected a store URL such as sqlite:///app.db, got {redacted(url)!r}")
+    store: Store = _load(STORES, scheme, f"store URL {redacted(url)!r}")(url, read_only=read_only)
     return store
 
 

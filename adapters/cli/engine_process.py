@@ -31,10 +31,11 @@ class EngineProcess:
         self, options: Options, folder: Path, *, chart: str, handlers: str, environment: dict[str, str]
     ) -> None:
         self._command = [sys.executable, "-m", "statewright.adapters.cli", "serve", "--json", "--store", options.store]
-        self._command += ["--nats", options.nats] if options.nats else []
         self._command += ["--chart", chart, "--handlers", handlers]
         inherited = {name: value for name, value in os.environ.items() if name not in _ENVIRONMENT}
         self._environment = inherited | environment
+        if options.nats:  # Not as an argument: a URL may hold a password, and arguments are for all to see.
+            self._environment["STATEWRIGHT_NATS_URL"] = options.nats
         self._log = folder / "engine.log"
         self._process: asyncio.subprocess.Process | None = None
 

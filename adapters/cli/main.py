@@ -35,6 +35,8 @@ _COMMANDS = (
     ("resume", "commands:resume", "Go on with a paused instance."),
     ("cancel", "commands:cancel", "End an instance from outside."),
     ("metrics", "queries:metrics", "Counts and durations by definition and state."),
+    ("keygen", "keys:keygen", "Make a file of keys to encrypt a store with, or add a key to it."),
+    ("reencrypt", "keys:reencrypt", "Encrypt everything in the store with the first key."),
 )
 _EPILOGUE = "Every command takes --store URL, --nats URL and --json, before or after its name."
 

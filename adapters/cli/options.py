@@ -28,12 +28,27 @@ class Options:
     nats: Annotated[str | None, Parameter(env_var="STATEWRIGHT_NATS_URL")] = None
     "The engine's NATS server. Without it `serve` starts one, and who writes finds that one; reading needs none."
 
+    nats_creds: Annotated[str, Parameter(env_var="STATEWRIGHT_NATS_CREDS")] = ""
+    "A creds file (JWT and seed). A user, password or token is given by STATEWRIGHT_NATS_USER, _PASSWORD, _TOKEN."
+
+    nats_nkey: Annotated[str, Parameter(env_var="STATEWRIGHT_NATS_NKEY")] = ""
+    "A file with an nkey's seed."
+
+    nats_ca: Annotated[str, Parameter(env_var="STATEWRIGHT_NATS_CA")] = ""
+    "A PEM file of whom to trust for TLS."
+
+    nats_cert: Annotated[str, Parameter(env_var="STATEWRIGHT_NATS_CERT")] = ""
+    "A PEM file of the client's own certificate."
+
+    nats_key: Annotated[str, Parameter(env_var="STATEWRIGHT_NATS_KEY")] = ""
+    "A PEM file of its key."
+
     json: Annotated[bool, Flag] = False
     "Print JSON, one object a line."
 
 
 DEFAULTS = Options()
-VALUED = ("--store", "--nats")
+VALUED = ("--store", "--nats", "--nats-creds", "--nats-nkey", "--nats-ca", "--nats-cert", "--nats-key")
 """The shared options that take a value."""
 
 

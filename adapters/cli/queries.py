@@ -20,6 +20,7 @@ async def status(instance: str, /, *, options: Options = DEFAULTS) -> None:
 
     async with wiring.reading(options) as engine:
         row = await engine.status(instance)
+        wiring.say_what_is_withheld(engine)
         if options.json:
             output.print_json(status_json(row))
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
@@ -22,8 +23,10 @@ from statewright.adapters.cli.people import parents
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.adapters.sqlite.views import SQLiteMetricsView
 from statewright.engine import Engine, Outcome, Started
+from statewright.engine.cipher import KEY_FILE, KEYS
 from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.recorder import InstanceRow
+from statewright.engine.redaction import redacted
 from statewright.engine.stores import open_store
 from statewright.projections.metrics import Figures, Key
 from statewright.projections.metrics_view import MetricsProjection, MetricsView, read_metrics, rebuild_metrics
@@ -33,6 +36,8 @@ from statewright.statecharts.errors import ChartError
 
 if TYPE_CHECKING:
     from statewright.adapters.nats.client import Client as Client
+    from statewright.adapters.nats.endpoint import NatsOptions
+    from statewright.adapters.sqlite.reencryption import Reencrypted
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -51,6 +56,26 @@ async def reading(options: Options) -> AsyncIterator[Engine]:
     """An engine that only reads."""
     async with Engine.open(options.store, read_only=True) as engine:
         yield engine
+
+
+def add_key(file: str) -> str:
+    """Put a new key first in a file of keys; its name."""
+    from statewright.adapters.encryption import key_files
+
+    return key_files.add_key(file)
+
+
+def reencrypt(options: Options) -> Reencrypted:
+    """Encrypt the store anew. Raises `InvalidError` for a store of another kind."""
+    from statewright.adapters.sqlite import reencryption
+
+    return reencryption.reencrypt(options.store)
+
+
+def say_what_is_withheld(engine: Engine) -> None:
+    """On standard error, if the store is encrypted and its key is not here."""
+    if engine.log.ring is None and engine.log.is_encrypted:
+        print(f"the store is encrypted; to see the context set {KEYS} or {KEY_FILE}", file=sys.stderr)
 
 
 class Commands(Protocol):
@@ -97,10 +122,30 @@ class _Owner:
         return outcome
 
 
+def _nats(options: Options) -> NatsOptions | None:
+    """The server that the options name; None leaves it to the command which it is."""
+    if options.nats in (None, "embedded"):
+        return None
+    from statewright.adapters.nats.endpoint import Endpoint, NatsOptions
+
+    named = Endpoint.from_url(options.nats or "")
+    return NatsOptions(
+        named.url,
+        named.user,
+        named.password,
+        named.token,
+        options.nats_creds,
+        options.nats_nkey,
+        options.nats_ca,
+        options.nats_cert,
+        options.nats_key,
+    )
+
+
 @asynccontextmanager
 async def commanding(options: Options, charts: Iterable[str] = ()) -> AsyncIterator[Commands]:
     """Whoever owns the store, or this process. `charts` are registered only in the second case."""
-    where = options.nats or _owner_of(options.store)
+    where = _nats(options) or _owner_of(options.store)
     if where is not None:
         from statewright.adapters.nats.client import Client
 
@@ -117,7 +162,7 @@ async def connected(options: Options) -> AsyncIterator[Client]:
     """A client of whoever owns the store. Raises `UnavailableError` if nobody does."""
     from statewright.adapters.nats.client import Client
 
-    where = options.nats or _owner_of(options.store)
+    where = _nats(options) or _owner_of(options.store)
     if where is None:
         raise UnavailableError(f"no engine serves {options.store}: start one with `statewright serve`")
     async with await Client.connect(where, name="statewright client") as client:
@@ -155,7 +200,7 @@ async def serving(options: Options, charts: Iterable[str], handlers: Iterable[st
         for register in registrations:
             register(engine)
         await engine.attach(MetricsProjection(metrics_view(engine), engine.on_reader, engine.on_writer))
-        doors = await open_doors(engine, options.nats)
+        doors = await open_doors(engine, _nats(options))
         try:
             yield _served(engine, options, doors.endpoint.url)
         finally:
@@ -165,7 +210,7 @@ async def serving(options: Options, charts: Iterable[str], handlers: Iterable[st
 def _served(engine: Engine, options: Options, nats: str) -> Served:
     wanted = {name for chart in engine.charts.values() for name in chart.handler_names}
     unhandled = sorted(wanted - engine.handled)
-    return Served(options.store, nats, os.getpid(), sorted(engine.charts), unhandled)
+    return Served(redacted(options.store), nats, os.getpid(), sorted(engine.charts), unhandled)
 
 
 async def handled(handlers: Iterable[str]) -> frozenset[str]:

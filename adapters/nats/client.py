@@ -6,16 +6,21 @@ an `UnavailableError`, after which the same request with the same ids may be sen
 
 from __future__ import annotations
 
+import base64
+import os
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
 
+import msgspec
 import nats.errors
 import nats.js.errors
 from msgspec.structs import replace
 
+from statewright.adapters.nats import references
+from statewright.adapters.nats.admission import prefix_for
 from statewright.adapters.nats.connection import CONNECT_TIMEOUT_S, Connection, connect
-from statewright.adapters.nats.endpoint import Endpoint
+from statewright.adapters.nats.endpoint import Endpoint, NatsOptions
 from statewright.adapters.nats.envelope import encode_control, encode_event, encode_start
 from statewright.adapters.nats.replies import A, decode_answer
 from statewright.engine.clock import SystemClock
@@ -42,15 +47,16 @@ class Client:
     @classmethod
     async def connect(
         cls,
-        endpoint: Endpoint | str,
+        endpoint: NatsOptions | str,
         *,
         name: str = "statewright client",
         timeout_s: float = TIMEOUT_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> Self:
-        """`endpoint` is an `Endpoint` (see `find_endpoint`) or a NATS URL. timeout_s: how long to wait for a reply.
-        Raises `InvalidError` for a bad URL, `UnavailableError` when nobody answers within `connect_timeout_s`."""
-        where = Endpoint.from_url(endpoint) if isinstance(endpoint, str) else endpoint
+        """`endpoint` is a NATS URL, `NatsOptions`, or an `Endpoint` (see `find_endpoint`). timeout_s: how long to
+        wait for a reply. Raises `InvalidError` for a bad URL, `UnavailableError` when nobody answers within
+        `connect_timeout_s`."""
+        where = endpoint if isinstance(endpoint, Endpoint) else Endpoint.of(endpoint)
         return cls(await connect(where, name=name, timeout_s=connect_timeout_s), timeout_s)
 
     async def __aenter__(self) -> Self:
@@ -84,7 +90,7 @@ class Client:
         given, _ = as_json("the context", dict(context or {}))
         request = StartRequest(instance_id, definition, given, version, actor)
         payload = encode_start(request, with_id=True)
-        return await self._request(f"statewright.start.{definition}", payload, {}, Started)
+        return await self._request(f"{prefix_for(actor, os.environ)}start.{definition}", payload, {}, Started)
 
     async def send(
         self,
@@ -100,7 +106,7 @@ class Client:
         """Deliver an event and wait until what became of it is durable."""
         event = self._event(ExternalEvent(instance_id, name, data, event_id or self.new_id(), source, actor, time))
         headers, payload = encode_event(event)
-        return await self._request(f"statewright.send.{instance_id}", payload, headers, Outcome)
+        return await self._request(f"{prefix_for(actor, os.environ)}send.{instance_id}", payload, headers, Outcome)
 
     async def publish(
         self,
@@ -128,7 +134,18 @@ class Client:
         """Pause, resume or cancel."""
         check_id("an instance id", instance_id)
         payload = encode_control(ControlRequest(instance_id, action, reason, actor))
-        return await self._request(f"statewright.control.{instance_id}", payload, {}, Outcome)
+        return await self._request(f"{prefix_for(actor, os.environ)}control.{instance_id}", payload, {}, Outcome)
+
+    async def fact(self, instance_id: str, sequence: int) -> dict[str, Any]:
+        """One fact as JSON, however large: what a reference in the history stands for."""
+        check_id("an instance id", instance_id)
+        whole = bytearray()
+        while True:
+            asked = b'{"offset": %d}' % len(whole)
+            piece = await self._request(f"{references.PREFIX}{instance_id}.{sequence}", asked, {}, references.Piece)
+            whole += base64.b64decode(piece.base64)
+            if len(whole) >= piece.total:
+                return msgspec.json.decode(whole, type=dict[str, Any])
 
     async def status(self, instance_id: str) -> dict[str, Any]:
         """The `instances` row by column names, configuration and context decoded."""

@@ -17,8 +17,10 @@ import nats.errors
 from nats.aio.client import Client as NatsClient
 
 from statewright.adapters.nats.endpoint import Endpoint
+from statewright.adapters.nats.logins import seed_of, shown_login, tls_of
 from statewright.adapters.nats.replies import encode_error
 from statewright.engine.errors import TooLargeError, UnavailableError
+from statewright.engine.redaction import redacted
 from statewright.engine.tasks import end
 
 CONNECT_TIMEOUT_S = 2.0
@@ -26,9 +28,26 @@ RECONNECT_WAIT_S = 0.1
 PING_INTERVAL_S = 10
 PENDING_BYTES_MAX = 8 * 1024 * 1024
 """What may wait to be written; more makes publishers wait while connected, and is refused while not."""
+OUTBOX_MAX = 100_000
+OUTBOX_BYTES_MAX = 64 * 1024 * 1024
+"""What may wait in the outbox; beyond that replies and acks are dropped, as they are when a connection is lost."""
 CLOSE_TIMEOUT_S = 2.0
 
 _LOG = logging.getLogger("statewright.nats")
+
+
+class _Driver(NatsClient):
+    """nats-py, which sends the password in the clear if `tls://` meets a server (or somebody in its place) that offers
+    no TLS; this one doesn't."""
+
+    def __init__(self, wants_tls: bool) -> None:
+        super().__init__()
+        self._wants_tls = wants_tls
+
+    def _connect_command(self) -> bytes:
+        if self._wants_tls and not self._server_info.get("tls_required"):
+            raise nats.errors.Error("the server offers no TLS, nothing was sent to it")
+        return super()._connect_command()
 
 
 class Connection:
@@ -37,7 +56,7 @@ class Connection:
     def __init__(self, endpoint: Endpoint, name: str) -> None:
         self.endpoint = endpoint
         self.name = name
-        self.nc = NatsClient()
+        self.nc = _Driver(endpoint.wants_tls)
         self.online = asyncio.Event()
         self.closing = False
         self.on_reconnected: list[Callable[[], Awaitable[None]]] = []
@@ -45,6 +64,9 @@ class Connection:
         self._last = ""
         self._was_online = False
         self._outbox: deque[tuple[str, bytes]] = deque()
+        self._outbox_bytes = 0
+        self.outbox_max = OUTBOX_MAX
+        self._dropped = 0
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
@@ -52,10 +74,20 @@ class Connection:
 
     def post(self, subject: str, payload: bytes) -> None:
         """Publish soon, in the order of the calls; lost if the connection is gone for good (as any reply may be)."""
+        if self._outbox_bytes > OUTBOX_BYTES_MAX or len(self._outbox) >= self.outbox_max:
+            self._drop()
+            return
         self._outbox.append((subject, payload))
+        self._outbox_bytes += len(payload)
         if not self._filled.is_set():
             self._filled.set()
             self._emptied.clear()
+
+    def _drop(self) -> None:
+        """The server takes less than there is to say to it: whoever waits asks again, what is not acked comes again."""
+        self._dropped += 1
+        if self._dropped == 1:
+            _LOG.error("replies and acks to %s are dropped: %d wait already", self.endpoint.url, len(self._outbox))
 
     async def flushed(self) -> None:
         """Wait until what was posted has reached the server. Raises `nats.errors.Error` if it can't."""
@@ -65,7 +97,7 @@ class Connection:
     def move(self, endpoint: Endpoint) -> None:
         """Look for the server at `endpoint` from the next reconnection on."""
         self.endpoint = endpoint
-        self.nc.set_server_pool([endpoint.url])
+        self.nc.set_server_pool(endpoint.servers)
 
     async def close(self) -> None:
         """Write what is waiting and close. Idempotent."""
@@ -90,9 +122,7 @@ class Connection:
             connecting.result()
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await self._abandon(connecting)
-            raise UnavailableError(
-                f"no nats-server answers at {self.endpoint.url} within {timeout_s:g} s: {self._last or _said(error)}"
-            ) from None
+            raise UnavailableError(self._failure(self._last or _said(error), timeout_s)) from None
         except BaseException:
             await self._abandon(connecting)
             raise
@@ -101,12 +131,16 @@ class Connection:
         self._poster = asyncio.create_task(self._post_all(), name="nats outbox")
 
     async def _connect(self, timeout_s: float) -> None:
+        seed = seed_of(self.endpoint)
         await self.nc.connect(
-            self.endpoint.url,
+            self.endpoint.servers,
             name=self.name,
             user=self.endpoint.user or None,
             password=self.endpoint.password or None,
             token=self.endpoint.token or None,
+            user_credentials=self.endpoint.creds or None,
+            nkeys_seed_str=seed if self.endpoint.nkey else None,
+            tls=tls_of(self.endpoint),
             connect_timeout=timeout_s,  # type: ignore[arg-type]  # The driver takes any number.
             reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]
             max_reconnect_attempts=-1,
@@ -116,6 +150,14 @@ class Connection:
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
         )
+
+    def _failure(self, said: str, timeout_s: float) -> str:
+        endpoint = self.endpoint
+        if "authorization violation" in said.lower() or "authentication" in said.lower():
+            return f"the nats-server at {endpoint.url} refuses {shown_login(endpoint)}: {said}"
+        if "ssl" in said.lower() or "certificate" in said.lower() or "tls" in said.lower():
+            return f"no TLS connection to the nats-server at {endpoint.url}: {said}"
+        return f"no nats-server answers at {endpoint.url} within {timeout_s:g} s: {said}"
 
     async def _abandon(self, connecting: asyncio.Task[None]) -> None:
         self.closing = True
@@ -133,6 +175,7 @@ class Connection:
         while True:
             while outbox:
                 subject, payload = outbox.popleft()
+                self._outbox_bytes -= len(payload)
                 try:
                     await publish(subject, payload)
                 except nats.errors.MaxPayloadError:
@@ -140,6 +183,9 @@ class Connection:
                     self.post(subject, encode_error(error))
                 except Exception as error:
                     await self._complained(error)
+            if self._dropped:
+                _LOG.warning("%d replies and acks to %s were dropped", self._dropped, self.endpoint.url)
+                self._dropped = 0
             self._filled.clear()
             self._emptied.set()
             await self._filled.wait()
@@ -177,4 +223,4 @@ async def connect(endpoint: Endpoint, *, name: str, timeout_s: float = CONNECT_T
 
 def _said(error: BaseException) -> str:
     text = str(error) or type(error).__name__
-    return text.removeprefix("nats: ")
+    return redacted(text.removeprefix("nats: "))

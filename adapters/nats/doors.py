@@ -6,10 +6,10 @@ import asyncio
 import logging
 import os
 
-from msgspec.structs import replace
-
+from statewright.adapters.nats.admission import Admission
 from statewright.adapters.nats.connection import CONNECT_TIMEOUT_S, Connection, connect
-from statewright.adapters.nats.endpoint import Endpoint, remove_endpoint, write_endpoint
+from statewright.adapters.nats.durability import warn_unless_durable
+from statewright.adapters.nats.endpoint import Endpoint, NatsOptions, remove_endpoint, write_endpoint
 from statewright.adapters.nats.history import History
 from statewright.adapters.nats.inbound import Inbound
 from statewright.adapters.nats.performers import CALL_TIMEOUT_S, Performers
@@ -40,19 +40,22 @@ class Doors:
     async def open(self, connect_timeout_s: float, call_timeout_s: float) -> None:
         """Used by `open_doors`."""
         engine = self._engine
+        admission = Admission(engine.clock, os.environ)
         connection = await connect(self.endpoint, name="statewright engine", timeout_s=connect_timeout_s)
         self._connection = connection
         await ensure_alone(connection)
         if self.server is not None:
             self.server.on_moved = self._moved
+        else:
+            await warn_unless_durable(self.endpoint.url)
         performers = Performers(connection, engine.clock, call_timeout_s)
         engine.performer("emit", performers.emit)
         engine.performer("call", performers.call)
         self._history = History(engine, connection)
         await engine.attach(self._history)
-        self._inbound = Inbound(engine, connection)
+        self._inbound = Inbound(engine, connection, admission)
         await self._inbound.open()
-        self._requests = RequestDoors(engine, connection)
+        self._requests = RequestDoors(engine, connection, admission)
         await self._requests.open()
         await connection.nc.flush()  # Whoever reads the endpoint finds the doors open.
         if self._path is not None:
@@ -85,22 +88,23 @@ class Doors:
 
 async def open_doors(
     engine: Engine,
-    url: str | None = None,
+    url: NatsOptions | str | None = None,
     *,
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     call_timeout_s: float = CALL_TIMEOUT_S,
 ) -> Doors:
-    """Open all doors of `engine` on the nats-server at `url`; without one (or with "embedded") on a server of its own,
-    whose files are beside the store. Writes the endpoint file, so that other commands find this engine.
+    """Open all doors of `engine` on the nats-server at `url` (or that `NatsOptions` describe); without one (or with
+    "embedded") on a server of its own, whose files are beside the store. Writes the endpoint file, so that other
+    commands find this engine.
 
     Raises `UnavailableError` (nobody answers, no server can be started), `InvalidError` (a bad URL).
     """
     server = None
     if url is None or url == EMBEDDED:
-        server = await EmbeddedServer.start(_directory(engine))
+        server = await EmbeddedServer.start(_directory(engine), key=_stream_key(engine))
         endpoint = server.endpoint
     else:
-        endpoint = replace(Endpoint.from_url(url), pid=os.getpid())
+        endpoint = Endpoint.of(url, pid=os.getpid())
     doors = Doors(engine, endpoint, server)
     try:
         await doors.open(connect_timeout_s, call_timeout_s)
@@ -109,6 +113,12 @@ async def open_doors(
         raise
     _LOG.info("doors are open on %s", endpoint.url)
     return doors
+
+
+def _stream_key(engine: Engine) -> str:
+    """With which our own server encrypts its streams; "" if the store is not encrypted either."""
+    ring = engine.log.ring
+    return ring.derived("jetstream", 32).hex() if ring is not None else ""
 
 
 def _directory(engine: Engine) -> str:

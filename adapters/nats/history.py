@@ -7,6 +7,8 @@ store; if it isn't (another store was served here before, or this one came from 
 position that the store itself has kept. Each message names the one that it must follow
 (`Nats-Expected-Last-Msg-Id`), so nothing that lingered in a buffer while the server was away can reorder them.
 
+A fact that is larger than the bus allows is published by reference (see `references`).
+
 The stream is a copy of the log and can always be completed from it, so it is made with `persist_mode: async` (a flush
 to disk for each message would hold the whole server to a few thousand a second, this door's acks among them). What a
 dying server had not flushed is published again when it is back. The position is also tracked in the store, now
@@ -25,6 +27,7 @@ import nats.errors
 from eventsourcing.persistence import Tracking
 from nats.js.api import RawStreamMsg
 
+from statewright.adapters.nats import references
 from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.streams import HISTORY, ensure_stream
 from statewright.engine.engine import Engine
@@ -135,11 +138,15 @@ class History:
                 headers["Nats-Expected-Last-Msg-Id"] = previous
             previous = headers["Nats-Msg-Id"]
             subject = await self._subject(fact)
+            payload = _encode(fact)
+            if not references.fits(len(payload), self._connection.nc.max_payload):
+                headers[references.HEADER] = references.subject_of(fact)
+                payload = references.encode_reference(fact, len(payload))
             try:
                 if position != last:
-                    await self._connection.nc.publish(subject, _encode(fact), headers=headers)
+                    await self._connection.nc.publish(subject, payload, headers=headers)
                     continue
-                ack = await self._connection.nc.request(subject, _encode(fact), ACK_TIMEOUT_S, headers=headers)
+                ack = await self._connection.nc.request(subject, payload, ACK_TIMEOUT_S, headers=headers)
             except (nats.errors.Error, TimeoutError) as error:
                 raise UnavailableError(f"fact {previous} can't be published: {error}") from error
             if (failed := _decode_ack(ack.data).error) is not None:

@@ -24,6 +24,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as CoreSubscription
 from nats.js import JetStreamContext, api
 
+from statewright.adapters.nats.admission import Admission
 from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.envelope import decode_event, decode_json
 from statewright.adapters.nats.pulls import NAK_WAIT_MAX_S, NAK_WAIT_S, UNSETTLED_MAX, Flow
@@ -79,8 +80,9 @@ Read = Callable[[Settled], ExternalEvent]
 class Inbound:
     """All of one engine's."""
 
-    def __init__(self, engine: Engine, connection: Connection) -> None:
+    def __init__(self, engine: Engine, connection: Connection, admission: Admission) -> None:
         self._engine = engine
+        self._admission = admission
         self._connection = connection
         self._js = connection.nc.jetstream(timeout=2)
         self._flows: list[Flow] = []
@@ -116,7 +118,7 @@ class Inbound:
     def deliver(self, read: Read, delivery: Settled) -> None:
         """Take one message: read it, submit it, and settle it when its fate is known."""
         try:
-            submitted = self._engine.submit(read(delivery))
+            submitted = self._engine.submit(self._admission.admit(read(delivery)))
         except Exception as error:
             self._failed(delivery, error)
         else:
@@ -145,6 +147,10 @@ class Inbound:
     def _failed(self, delivery: Settled, error: BaseException) -> None:
         if code_of(error) in RETRYABLE and delivery.attempt < DELIVERIES_MAX:
             _LOG.debug("a message on %s is tried again: %s", delivery.message.subject, error)
+            delivery.nak()
+            return
+        if len(self._parking) >= WAITING_MAX:  # A flood of what nobody understands, faster than it can be kept.
+            _LOG.error("a message on %s is not parked: %d others wait for that", delivery.message.subject, WAITING_MAX)
             delivery.nak()
             return
         task = asyncio.get_running_loop().create_task(self._park(delivery, error))

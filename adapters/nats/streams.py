@@ -5,13 +5,16 @@ Invariant: nothing that exists is changed: an administrator's settings (replicas
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from nats.js import JetStreamContext, api
 from nats.js.errors import BadRequestError, NotFoundError
 
-from statewright.engine.errors import UnavailableError
+from statewright.engine.errors import InvalidError, UnavailableError
 
+REPLICAS = "STATEWRIGHT_NATS_REPLICAS"
+"""Setting: on how many servers of a cluster the streams are kept that are made here."""
 UNTIL_RECORDED = "statewright.until-recorded"
 """Marks a stream that the engine purges: one that an administrator made is never purged by us."""
 EVENTS = api.StreamConfig(
@@ -35,7 +38,7 @@ async def ensure_stream(js: JetStreamContext, config: api.StreamConfig) -> None:
     """Make the stream unless there is one of this name that takes these subjects. Raises `UnavailableError` if the one
     that exists takes others, and the driver's errors."""
     try:
-        await js.add_stream(replace(config))  # The driver changes what it is given.
+        await js.add_stream(replicated(config))
     except BadRequestError as error:
         if error.err_code != 10058:  # Not "name already in use with a different configuration".
             raise
@@ -45,6 +48,18 @@ async def ensure_stream(js: JetStreamContext, config: api.StreamConfig) -> None:
                 raise UnavailableError(
                     f"expected stream {config.name} to take '{subject}', but it takes {', '.join(taken) or 'nothing'}"
                 ) from error
+
+
+def replicated(config: api.StreamConfig) -> api.StreamConfig:
+    """A copy (the driver changes what it is given) with the replicas that STATEWRIGHT_NATS_REPLICAS says. Raises
+    `InvalidError` unless that is 1, 3 or 5."""
+    wanted = os.environ.get(REPLICAS) or "1"
+    if wanted not in ("1", "3", "5"):
+        raise InvalidError(f"expected {REPLICAS} to be 1, 3 or 5, got {wanted[:20]!r}")
+    if wanted == "1":
+        return replace(config)
+    # A replicated stream can't put off its flushes; it has the others to wait for anyway.
+    return replace(config, num_replicas=int(wanted), persist_mode=None)
 
 
 async def ensure_consumer(js: JetStreamContext, stream: str, config: api.ConsumerConfig) -> None:

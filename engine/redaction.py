@@ -1,0 +1,16 @@
+"""Redaction: URLs as they may be shown."""
+
+from __future__ import annotations
+
+import re
+
+_LOGIN = re.compile(r"(?<=://)[^/?#\s'\"]*@")
+_PARAMETER = re.compile(r"(?i)(?<=[?&\s])(password|sslpassword|token|key)=[^&\s'\"]*")
+
+
+def redacted(text: str) -> str:
+    """`text` with `***` for the login in each URL in it (user, password or token before the @), and for passwords
+    among its parameters."""
+    if "@" not in text and "=" not in text:
+        return text
+    return _PARAMETER.sub(r"\1=***", _LOGIN.sub("***@", text))
