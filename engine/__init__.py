@@ -5,7 +5,7 @@ from statewright.engine.effects import EffectCall, Handler, PermanentError
 from statewright.engine.engine import Engine, Replay
 from statewright.engine.followers import Projection
 from statewright.engine.log import LoggedFact
-from statewright.engine.recorder import InstanceFilter, InstanceRow
+from statewright.engine.recorder import InstanceFilter, InstanceRow, ScheduleRow
 from statewright.engine.requests import ExternalEvent, Outcome, Started
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "PermanentError",
     "Projection",
     "Replay",
+    "ScheduleRow",
     "Started",
     "SystemClock",
 ]

@@ -91,7 +91,6 @@ class Runtime:
         self._queue: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
-        self._now = 0
         self._under_way: asyncio.Task[None] | None = None
         self._recording: Set[str] = frozenset()
         self._looking_up: set[asyncio.Task[None]] = set()
@@ -219,8 +218,7 @@ class Runtime:
             await self._look_up(delivery, answer)
 
     def _unit(self, loaded: dict[str, Resident]) -> Unit:
-        self._now = max(self._clock.now(), self._now)
-        return Unit(loaded, self._definitions, self._partitions, self._now)
+        return Unit(loaded, self._definitions, self._partitions, self._clock.now())
 
     async def _load(
         self, batch: Sequence[Delivery], *, ask_inbox: bool

@@ -124,7 +124,7 @@ def _note(one: _Folded, fact: AnyFact, partitions: int, found: Verification) -> 
     trigger: Trigger | None = getattr(fact, "trigger", None)
     if trigger is not None and trigger.kind != "timer":
         _note_identity(one, trigger, fact, found)
-    one.effects |= {row.effect_id: row for row in effect_rows(fact, partitions)}
+    one.effects |= {row.effect_id: row for row in effect_rows(fact, partitions, fact.time)}
 
 
 def _note_identity(one: _Folded, trigger: Trigger, fact: AnyFact, found: Verification) -> None:

@@ -1,4 +1,4 @@
-"""The request doors: start, send, control and the status query.
+"""The request doors: start, send, control, schedules and the status query.
 
 Invariants: every request with a reply subject gets exactly one answer, an outcome or an error; an outcome is sent only
 for what is durable. No message can stop a door: what can't be understood is answered and forgotten. All engines that
@@ -16,16 +16,28 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from statewright.adapters.nats.connection import Connection
-from statewright.adapters.nats.envelope import decode_control, decode_event, decode_json, decode_start
+from statewright.adapters.nats.envelope import (
+    AddSchedule,
+    PauseSchedule,
+    RemoveSchedule,
+    ResumeSchedule,
+    decode_control,
+    decode_event,
+    decode_json,
+    decode_schedule,
+    decode_start,
+)
 from statewright.adapters.nats.replies import code_of, encode_answer, encode_error, encode_status
 from statewright.engine.engine import Engine
 from statewright.engine.errors import BusyError, InvalidError, UnavailableError
 from statewright.engine.ids import check_id, new_id
+from statewright.engine.schedules import ScheduleRequest
 from statewright.statecharts.errors import StatewrightError
 
 QUEUE_GROUP = "statewright"
@@ -41,7 +53,7 @@ _Submit = Callable[[str, Msg], "asyncio.Future[Any]"]
 
 
 class RequestDoors:
-    """The four request doors of one engine."""
+    """The request doors of one engine."""
 
     def __init__(self, engine: Engine, connection: Connection) -> None:
         self._engine = engine
@@ -57,6 +69,7 @@ class RequestDoors:
         await self._serve("statewright.send.", self._send)
         await self._serve("statewright.start.", self._start)
         await self._serve("statewright.control.", self._control)
+        await self._serve("statewright.schedule.", self._schedule)
         await self._subscribe("statewright.query.status.>", self._on_query)
         await self._subscribe(WHO, self._on_who)
 
@@ -101,6 +114,20 @@ class RequestDoors:
 
     def _control(self, instance_id: str, message: Msg) -> asyncio.Future[Any]:
         return self._engine.submit(decode_control(instance_id, message.data))
+
+    def _schedule(self, schedule_id: str, message: Msg) -> asyncio.Future[Any]:
+        action = decode_schedule(schedule_id, message.data)
+        scheduling = self._engine.scheduling
+        match action:
+            case AddSchedule():
+                asked = scheduling.add(ScheduleRequest(id=schedule_id, **msgspec.structs.asdict(action)))
+            case RemoveSchedule():
+                asked = scheduling.remove(schedule_id)
+            case PauseSchedule():
+                asked = scheduling.pause(schedule_id)
+            case ResumeSchedule():
+                asked = scheduling.resume(schedule_id)
+        return asyncio.ensure_future(asked)
 
     def _answer(self, message: Msg, answered: asyncio.Future[Any]) -> None:
         self._waiting -= 1
