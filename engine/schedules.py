@@ -34,7 +34,7 @@ CatchUp = Literal["all", "one", "none"]
 Overlap = Literal["allow", "skip"]
 """Whether an instance is started while the one before it still runs."""
 
-CATCH_UP_MAX = 1_000
+CATCH_UP_MAX = 100
 LATE_NS = MINUTE_NS
 """With `catch_up="none"`, how late a start may be and still be made."""
 SCHEDULE_ID_CHARS_MAX = 128 - len("-20260101T000000Z")
