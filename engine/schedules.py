@@ -120,8 +120,8 @@ class Schedules:
         ):
             if value not in known:
                 raise InvalidError(f"expected {what} to be {' or '.join(map(repr, known))}, got {value!r}")
-        if request.end_at is not None and type(request.end_at) is not int:
-            raise InvalidError(f"expected the end in whole nanoseconds, got {request.end_at!r}")
+        if request.end_at is not None and (type(request.end_at) is not int or abs(request.end_at) > _EVER):
+            raise InvalidError(f"expected the end in whole nanoseconds, before the year 2262, got {request.end_at!r}")
         now = self._clock.now()
         next_at = _following(Cron(request.cron, request.tz), now, request.end_at)
         if next_at is None:

@@ -115,14 +115,14 @@ def schedules_table(rows: Iterable[dict[str, Any]], *, now: int) -> Table:
     """Schedules, one a row, as of `schedule_json`."""
     table = Table("schedule", "definition", "cron", "status", "next", "last", "note", box=None, header_style="bold")
     table.columns[0].overflow = "fold"
+    table.columns[2].no_wrap = True
     for columns in rows:
-        is_active = columns["status"] == "active"
         table.add_row(
             columns["id"],
             columns["definition"],
             clean(f"{columns['cron']} {columns['tz']}"),
             columns["status"],
-            f"{moment(columns['next_at'])[:16]}Z, {relative(columns['next_at'], now)}" if is_active else "",
+            relative(columns["next_at"], now) if columns["status"] == "active" else "",
             "" if columns["last_at"] is None else relative(columns["last_at"], now),
             clean(columns["note"]),
         )

@@ -307,6 +307,7 @@ BAD: Sequence[tuple[dict[str, Any], type[Exception], str]] = (
     ({"overlap": "maybe"}, InvalidError, "overlap"),
     ({"end_at": 1}, InvalidError, "before its end"),
     ({"end_at": 1.5}, InvalidError, "whole nanoseconds"),
+    ({"end_at": 2**63}, InvalidError, "before the year 2262"),
     ({"actor": "a\0b"}, InvalidError, "the actor"),
 )
 
