@@ -5,7 +5,7 @@ from statewright.engine.clock import Clock, ManualClock, SystemClock
 from statewright.engine.engine import Engine, Replay
 from statewright.engine.followers import Projection
 from statewright.engine.log import LoggedFact
-from statewright.engine.recorder import InstanceFilter, InstanceRow
+from statewright.engine.recorder import InstanceFilter, InstanceRow, ScheduleRow
 from statewright.engine.requests import ExternalEvent, Outcome, Started
 from statewright.statecharts.definition import Retry
 
@@ -26,6 +26,7 @@ __all__ = [
     "Replay",
     "Retry",
     "RetryLater",
+    "ScheduleRow",
     "Started",
     "SystemClock",
 ]

@@ -32,12 +32,12 @@ def instance_row(instance: Instance) -> InstanceRow:
     )
 
 
-def add_fact(changes: Changes, fact: Fact, partitions: int) -> None:
-    """Add what one fact asks to be performed, or that nothing more is."""
+def add_fact(changes: Changes, fact: Fact, partitions: int, now: int) -> None:
+    """Add what one fact asks to be performed, or that nothing more is. `now` is what the clock says."""
     if isinstance(fact, InstanceCancelled):
         _close(changes, fact.instance_id)
     if getattr(fact, "effects", ()):
-        changes.effects_requested.extend(effect_rows(fact, partitions))
+        changes.effects_requested.extend(effect_rows(fact, partitions, now))
     if cancelled := getattr(fact, "effects_cancelled", ()):
         changes.effects_ended.extend(("cancelled", "its state was left", effect_id) for effect_id in cancelled)
 
@@ -51,8 +51,8 @@ def _close(changes: Changes, instance_id: str) -> None:
     ]
 
 
-def effect_rows(fact: Fact, partitions: int) -> list[EffectRow]:
-    """The rows of the effects that `fact` requests, due at once."""
+def effect_rows(fact: Fact, partitions: int, now: int) -> list[EffectRow]:
+    """The rows of the effects that `fact` requests, due at once: by the clock, which may have been set back."""
     effects: tuple[RequestedEffect, ...] = getattr(fact, "effects", ())
     partition = partition_of(fact.instance_id, partitions)
     return [
@@ -64,7 +64,7 @@ def effect_rows(fact: Fact, partitions: int) -> list[EffectRow]:
             effect.kind,
             "pending",
             0,
-            fact.time,
+            now,
             0,
             _encode(effect.data).decode(),
             "",

@@ -9,8 +9,9 @@ import time
 from typing import Protocol
 
 SECOND_NS = 1_000_000_000
-_SLEEP_MAX_S = 60.0
-"""The longest single sleep: so a wall clock that was set forward or back is noticed within it."""
+_SLEEP_MAX_S = 1.0
+"""The longest single sleep. Sleeping goes by another clock than the wall's, one that stands still while the machine is
+suspended: so a wall clock that was set, and a machine that has woken up, are noticed within it."""
 
 
 class Clock(Protocol):
@@ -32,8 +33,9 @@ class SystemClock:
         return time.time_ns()
 
     async def sleep_until(self, due_at: int) -> None:
-        delay_s = (due_at - self.now()) / SECOND_NS
-        await asyncio.sleep(min(max(delay_s, 0.0), _SLEEP_MAX_S))
+        await asyncio.sleep(min(max(due_at - self.now(), 0) / SECOND_NS, _SLEEP_MAX_S))
+        while (left := due_at - self.now()) > 0:  # noqa: ASYNC110 (there is nobody to set an event)
+            await asyncio.sleep(min(left / SECOND_NS, _SLEEP_MAX_S))
 
 
 class ManualClock:
@@ -53,7 +55,7 @@ class ManualClock:
         return sorted(due_at for due_at, _, sleeper in self._sleepers if not sleeper.done())
 
     def advance(self, seconds: float) -> None:
-        """Move the clock forward by `seconds` (> 0) and wake whoever was waiting for a time passed."""
+        """Move the clock by `seconds` (back, if they are negative) and wake whoever was waiting for a time passed."""
         self._now += round(seconds * SECOND_NS)
         while self._sleepers and self._sleepers[0][0] <= self._now:
             _, _, sleeper = heapq.heappop(self._sleepers)

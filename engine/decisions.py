@@ -2,7 +2,8 @@
 
     decide(instance, step, trigger, now) -> fact
 
-Nothing here performs anything. `now` is nanoseconds UTC.
+Nothing here performs anything. `now` is what the clock says, nanoseconds UTC, and clocks are set back: so a fact of an
+instance is never older than the one before it, whatever the clock says, while timers are due by the clock.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def decide(
     fact = TransitionTaken(
         instance_id=instance.id,
         sequence=sequence,
-        time=now,
+        time=_time(instance, now),
         trigger=trigger,
         configuration=configuration,
         taken=step.taken,
@@ -131,23 +132,27 @@ def decide_without_step(instance: Instance, trigger: Trigger, *, now: int) -> Fa
         return None
     sequence = instance.sequence + 1
     if instance.status == "paused":
-        return EventDeferred(instance_id=instance.id, sequence=sequence, time=now, trigger=trigger)
+        return EventDeferred(instance_id=instance.id, sequence=sequence, time=_time(instance, now), trigger=trigger)
     reason = f"instance '{instance.id}' is {instance.status}"
     fact = EventRefused if trigger.kind == "event" else EventDiscarded
-    return fact(instance_id=instance.id, sequence=sequence, time=now, trigger=trigger, reason=reason)
+    return fact(instance_id=instance.id, sequence=sequence, time=_time(instance, now), trigger=trigger, reason=reason)
 
 
 def decide_sent(instance: Instance, trigger: Trigger, *, now: int) -> EventSent:
     """A delayed event is due that goes to another instance."""
     effects = sent_on(instance, trigger)
     sequence = instance.sequence + 1
-    return EventSent(instance_id=instance.id, sequence=sequence, time=now, trigger=trigger, effects=effects)
+    return EventSent(
+        instance_id=instance.id, sequence=sequence, time=_time(instance, now), trigger=trigger, effects=effects
+    )
 
 
 def decide_discarded(instance: Instance, trigger: Trigger, reason: str, *, now: int) -> EventDiscarded:
     """Something arrived that the instance no longer waits for."""
     sequence = instance.sequence + 1
-    return EventDiscarded(instance_id=instance.id, sequence=sequence, time=now, trigger=trigger, reason=reason)
+    return EventDiscarded(
+        instance_id=instance.id, sequence=sequence, time=_time(instance, now), trigger=trigger, reason=reason
+    )
 
 
 def decide_control(instance: Instance, action: str, *, reason: str, actor: str, now: int) -> Fact | str:
@@ -159,17 +164,21 @@ def decide_control(instance: Instance, action: str, *, reason: str, actor: str, 
     if action == "pause":
         if status == "paused":
             return f"instance '{instance.id}' is paused already"
-        return InstancePaused(instance_id=instance.id, sequence=sequence, time=now, reason=reason, actor=actor)
+        return InstancePaused(
+            instance_id=instance.id, sequence=sequence, time=_time(instance, now), reason=reason, actor=actor
+        )
     if action == "resume":
         if status != "paused":
             return f"instance '{instance.id}' is not paused, it is {status}"
-        return InstanceResumed(instance_id=instance.id, sequence=sequence, time=now, reason=reason, actor=actor)
+        return InstanceResumed(
+            instance_id=instance.id, sequence=sequence, time=_time(instance, now), reason=reason, actor=actor
+        )
     if action == "cancel":
         told = f"instance '{instance.id}' was cancelled" + (f": {reason}" if reason else "")
         return InstanceCancelled(
             instance_id=instance.id,
             sequence=sequence,
-            time=now,
+            time=_time(instance, now),
             reason=reason,
             actor=actor,
             effects=at_the_end(instance, told),
@@ -183,7 +192,7 @@ def decide_failure(instance: Instance, trigger: Trigger, error: str, *, now: int
     return InstanceFailed(
         instance_id=instance.id,
         sequence=instance.sequence + 1,
-        time=now,
+        time=_time(instance, now),
         error=error,
         trigger=trigger,
         effects=effects,
@@ -196,12 +205,17 @@ def decide_stopped(instance: Instance, step: Step, *, now: int) -> InstanceCance
     return InstanceCancelled(
         instance_id=instance.id,
         sequence=instance.sequence + 1,
-        time=now,
+        time=_time(instance, now),
         reason="its parent no longer needs it",
         context=step.context,
         effects=asked_while_stopping(instance, step),
         logs=step.logs,
     )
+
+
+def _time(instance: Instance, now: int) -> int:
+    """The time of the instance's next fact."""
+    return now if now > instance.updated_at else instance.updated_at
 
 
 def _unchanged(
@@ -211,7 +225,7 @@ def _unchanged(
     return fact(
         instance_id=instance.id,
         sequence=sequence,
-        time=now,
+        time=_time(instance, now),
         trigger=trigger,
         reason=step.reason,
         guards=step.guards,

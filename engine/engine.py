@@ -29,12 +29,14 @@ from statewright.engine.recorder import (
     InstanceRecorder,
     InstanceRow,
     ParkedRow,
+    ScheduleRow,
     Store,
 )
 from statewright.engine.redaction import redacted
 from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest
 from statewright.engine.residents import RESIDENTS_MAX
 from statewright.engine.runtime import QUEUE_MAX, Runtime
+from statewright.engine.schedules import CatchUp, Overlap, ScheduleRequest, Schedules
 from statewright.engine.stores import bus_opener, open_store
 from statewright.engine.tasks import end
 from statewright.engine.timers import Timers
@@ -74,10 +76,10 @@ class Engine:
 
         charts: what can be started (stored definitions can be, too). nats: URL of a server on which to open the
         doors, or `NatsOptions` of `statewright.adapters.nats.endpoint`. read_only: only queries, beside a live owner.
-        run_due=False: timers and effects are left to another run. residents_max: how many instances are kept in memory;
-        the others are read from the log when something happens to them (0: all are, each time). cipher_key: the key
-        ring that encrypts the store (docs/security.md), if the environment does not hold it. queue_max: how many
-        requests may wait; the next is answered `BusyError`.
+        run_due=False: timers, schedules and effects are left to another run. residents_max: how many instances are kept
+        in memory; the others are read from the log when something happens to them (0: all are, each time). cipher_key:
+        the key ring that encrypts the store (docs/security.md), if the environment does not hold it. queue_max: how
+        many requests may wait; the next is answered `BusyError`.
 
         Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`, and what a chart's children raise.
         """
@@ -142,11 +144,13 @@ class Engine:
             self.log, self.definitions, self.clock, self._committed, self._residents_max, self._queue_max
         )
         self._timers = Timers(self.recorder, self._runtime, self.clock)
+        self._schedules = Schedules(self.recorder, self.definitions, self._runtime, self.clock)
         messages = Messages(self.log, self.definitions, self._runtime, self.clock)
         self._effects = Effects(self.recorder, self._runtime, messages, self.clock)
         if self._run_due and not self._read_only:
             await self._runtime.on_writer(self.recorder.release_effects)
             self._spawn(self._timers.run())
+            self._spawn(self._schedules.run())
             self._spawn(self._effects.run())
         if self._nats is not None:
             self._doors = await bus_opener("nats")(self, self._nats)
@@ -236,6 +240,63 @@ class Engine:
         if self._read_only:
             raise UnavailableError(f"store {self._url} is open for reading only")
         return self._running.submit(request)
+
+    # Recurring starts
+
+    async def schedule(
+        self,
+        definition: str,
+        cron: str,
+        context: Mapping[str, Any] | None = None,
+        *,
+        tz: str = "UTC",
+        id: str | None = None,  # noqa: A002 (as of `start`)
+        version: str | None = None,
+        catch_up: CatchUp = "one",
+        overlap: Overlap = "allow",
+        end_at: int | None = None,
+        actor: str = "",
+    ) -> ScheduleRow:
+        """Start an instance of `definition` whenever `cron` is due in the time zone `tz` (see `engine/cron.py`), until
+        `end_at` (ns UTC). id: the definition's name by default; again with the same content it is the same schedule.
+        catch_up: of the starts that were due while no engine ran "all" are made up for, "one" (the last), or "none".
+        overlap: "skip" starts nothing while the instance before still runs.
+
+        Raises `InvalidError`, `NotFoundError` (definition), `ContextError`, `TooLargeError`, `AlreadyExistsError`
+        (other content), `UnavailableError`.
+        """
+        given = {} if context is None else context
+        return await self.scheduling.add(
+            ScheduleRequest(
+                definition=definition,
+                cron=cron,
+                tz=tz,
+                id=id,
+                context=given,
+                version=version,
+                catch_up=catch_up,
+                overlap=overlap,
+                end_at=end_at,
+                actor=actor,
+            )
+        )
+
+    async def unschedule(self, schedule_id: str) -> ScheduleRow:
+        """Remove a schedule; the instances that it has started go on. Raises `NotFoundError`, `UnavailableError`."""
+        return await self.scheduling.remove(schedule_id)
+
+    async def pause_schedule(self, schedule_id: str) -> ScheduleRow:
+        """Start nothing until `resume_schedule`. Raises `NotFoundError`, `InvalidError` (it has ended),
+        `UnavailableError`."""
+        return await self.scheduling.pause(schedule_id)
+
+    async def resume_schedule(self, schedule_id: str) -> ScheduleRow:
+        """Go on with the next due time; what was due during the pause is not made up for. Raises as the above."""
+        return await self.scheduling.resume(schedule_id)
+
+    async def schedules(self) -> Sequence[ScheduleRow]:
+        """All schedules, in the order of their ids."""
+        return await self.on_reader(self.recorder.select_schedules)
 
     # Queries
 
@@ -352,6 +413,14 @@ class Engine:
         if self._runtime is None:
             raise UnavailableError("the engine is not open: register handlers inside `async with Engine.open(...)`")
         return self._effects
+
+    @property
+    def scheduling(self) -> Schedules:
+        """The commands on schedules, for adapters. Raises `UnavailableError` unless the engine is open for writing."""
+        if self._runtime is None or self._read_only:
+            why = "is open for reading only" if self._read_only else "is not open"
+            raise UnavailableError(f"the engine on store {self._url} {why}")
+        return self._schedules
 
     def _spawn(self, coroutine: Any) -> None:
         self._tasks.append(asyncio.create_task(coroutine))

@@ -99,6 +99,39 @@ class ParkedRow(NamedTuple):
     payload: bytes
 
 
+class ScheduleRow(NamedTuple):
+    """A recurring start. Times are ns UTC, whole minutes but for `end_at` and `created_at`.
+
+    status: "active" | "paused" | "ended" (`end_at` is past). Invariant: an instance is started for `next_at` alone, so
+    after a crash at most that one has been started without the row telling it.
+    """
+
+    id: str
+    definition: str
+    version: str | None
+    """None: at each start the newest."""
+    cron: str
+    tz: str
+    context: str
+    """JSON text: what each start is given."""
+    catch_up: str
+    """"all" | "one" | "none"."""
+    overlap: str
+    """"allow" | "skip"."""
+    end_at: int | None
+    """Nothing is due after it."""
+    status: str
+    next_at: int | None
+    """When it is due next, None once it has ended. While it is paused: when it was to be due."""
+    last_at: int | None
+    """The due time of the last start."""
+    note: str
+    """Why the last due time brought no start, or can't yet; "" if it did."""
+    actor: str
+    """Who has added it."""
+    created_at: int
+
+
 class Changes(msgspec.Struct):
     """The rows that go into one transaction beside the facts, in the order of application:
     inbox, instances (upserts, one per instance), timers (cleared, then set), what is closed, effects (requested, then
@@ -222,6 +255,31 @@ class InstanceRecorder(ProcessRecorder):
     @abstractmethod
     def partitions(self) -> int:
         """The store's number of partitions, fixed when it was made."""
+
+    # Schedules
+    @abstractmethod
+    def insert_schedule(self, row: ScheduleRow) -> None:
+        """Raises IntegrityError if the id exists."""
+
+    @abstractmethod
+    def select_schedule(self, schedule_id: str) -> ScheduleRow | None: ...
+
+    @abstractmethod
+    def select_schedules(self) -> Sequence[ScheduleRow]:
+        """All, in the order of their ids. Empty, too, for a store of a version that had none."""
+
+    @abstractmethod
+    def due_schedules(self, now: int, limit: int) -> Sequence[ScheduleRow]:
+        """Active ones with next_at <= now, in due order."""
+
+    @abstractmethod
+    def replace_schedule(self, before: ScheduleRow, after: ScheduleRow) -> bool:
+        """Write the status, next_at, last_at and note of `after`, if those four still are what `before` says; whether
+        they were. Durable when it returns."""
+
+    @abstractmethod
+    def delete_schedule(self, schedule_id: str) -> bool:
+        """Whether there was one."""
 
 
 class Store(Protocol):

@@ -93,7 +93,6 @@ class Runtime:
         self._queue_max = queue_max
         self._arrived = asyncio.Event()
         self._closing = False
-        self._now = 0
         self._under_way: asyncio.Task[None] | None = None
         self._recording: Set[str] = frozenset()
         self._looking_up: set[asyncio.Task[None]] = set()
@@ -225,8 +224,7 @@ class Runtime:
             self._lookups -= 1
 
     def _unit(self, loaded: dict[str, Resident]) -> Unit:
-        self._now = max(self._clock.now(), self._now)
-        return Unit(loaded, self._definitions, self._partitions, self._now)
+        return Unit(loaded, self._definitions, self._partitions, self._clock.now())
 
     async def _load(
         self, batch: Sequence[Delivery], *, ask_inbox: bool

@@ -2,7 +2,8 @@
 
 `sealed(recorder, ring)` is the recorder again, whichever store it is of: every row that is given to any of its methods
 is sealed by its type, and every row that comes back is opened. What is sealed is what users bring: an instance's
-context and failure, effects' data and errors, the events of timers, ids and digests of the inbox, parked messages.
+context and failure, effects' data, details and errors, the events of timers, ids and digests of the inbox, parked
+messages, the contexts of schedules.
 What stays readable is what a store is searched by: ids of instances, names of definitions and states, times.
 (Facts and snapshots are encrypted by the mapper.)
 
@@ -19,7 +20,16 @@ from typing import Any, TypeVar, cast
 from msgspec.structs import replace
 
 from statewright.engine.cipher import Ring, is_sealed
-from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRecorder, InstanceRow, ParkedRow, TimerRow
+from statewright.engine.recorder import (
+    Changes,
+    EffectRow,
+    InboxRow,
+    InstanceRecorder,
+    InstanceRow,
+    ParkedRow,
+    ScheduleRow,
+    TimerRow,
+)
 
 WITHHELD = "(encrypted)"
 """What a reader without the key is given for a text; for JSON it is null."""
@@ -68,7 +78,6 @@ class _Sealed:
     def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str, **more: Any) -> bool:
         hidden = _hidden(self._ring, error, f"effects.error {effect_id}") if self._ring is not None else error
         return self._recorder.retry_effect(effect_id, lease_epoch, due_at, hidden, **more)
-
 
     def extend_effect(self, effect_id: str, lease_epoch: int, due_at: int, details: str) -> bool:
         hidden = _hidden(self._ring, details, f"effects.details {effect_id}") if self._ring is not None else details
@@ -196,6 +205,21 @@ def _open_parked(ring: Ring | None, row: ParkedRow) -> ParkedRow:
     )
 
 
+def _seal_schedule(ring: Ring, row: ScheduleRow) -> ScheduleRow:
+    # The note stays readable: it is compared where the row is replaced.
+    return row._replace(
+        context=f'"{ring.seal(row.context, f"schedules.context {row.id}")}"',
+        actor=_hidden(ring, row.actor, f"schedules.actor {row.id}"),
+    )
+
+
+def _open_schedule(ring: Ring | None, row: ScheduleRow) -> ScheduleRow:
+    return row._replace(
+        context=_shown(ring, row.context, f"schedules.context {row.id}"),
+        actor=_shown(ring, row.actor, f"schedules.actor {row.id}"),
+    )
+
+
 def _hidden(ring: Ring, text: str, place: str) -> str:
     """Sealed unless it is empty: whether there is an error is no secret, and is asked for."""
     return ring.seal(text, place) if text else ""
@@ -215,6 +239,7 @@ _SEALS: dict[type[Any], Callable[[Ring, Any], Any]] = {
     TimerRow: _seal_timer,
     InboxRow: _seal_inbox,
     ParkedRow: _seal_parked,
+    ScheduleRow: _seal_schedule,
 }
 _OPENS: dict[type[Any], Callable[[Ring | None, Any], Any]] = {
     InstanceRow: _open_instance,
@@ -222,4 +247,5 @@ _OPENS: dict[type[Any], Callable[[Ring | None, Any], Any]] = {
     TimerRow: _open_timer,
     InboxRow: _open_inbox,
     ParkedRow: _open_parked,
+    ScheduleRow: _open_schedule,
 }

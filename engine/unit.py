@@ -49,9 +49,10 @@ from statewright.engine.requests import (
     check_text,
 )
 from statewright.engine.residents import Resident
+from statewright.statecharts.chart import Chart
 from statewright.statecharts.children import NOBODY, Kin
 from statewright.statecharts.dynamic import location
-from statewright.statecharts.facts import Event, Snapshot
+from statewright.statecharts.facts import Event, Snapshot, Step
 from statewright.statecharts.machine import ChartMachine
 
 DEFERRED_MAX = 10_000
@@ -141,16 +142,11 @@ class Unit:
             return FirstStart(request)
         chart = self._definitions.named(request.definition, request.version)
         check_text("the actor", request.actor)
-        given, _ = as_json("the context", request.context)
-        if not isinstance(given, dict):
-            raise InvalidError(f"expected the context to be an object of fields, got {type(given).__name__}")
         machine = chart.machine
         parent = request.parent
         if parent is not None and parent.generation > GENERATIONS_MAX:
             raise InvalidError(f"expected at most {GENERATIONS_MAX} generations of children, got one more")
-        step = machine.start(given, instance_id, _kin(parent))
-        if step.reason:
-            raise InvalidError(f"expected '{chart.name}' to start with this context, but {step.reason}")
+        given, step = first_step(chart, request)
         fact = decide_start(
             instance_id,
             (chart.name, chart.version, chart.digest),
@@ -302,11 +298,23 @@ class Unit:
 
     def _append(self, fact: Fact) -> None:
         self.facts.append(fact)
-        add_fact(self.changes, fact, self._partitions)
+        add_fact(self.changes, fact, self._partitions, self._now)
 
     def _remember(self, draft: Draft, key: tuple[str, str], sequence: int, digest: bytes) -> None:
         draft.fresh[key] = (sequence, digest)
         self.changes.inbox.append(InboxRow(draft.instance.id, key[0], key[1], sequence, digest))
+
+
+def first_step(chart: Chart, request: StartRequest) -> tuple[dict[str, Any], Step]:
+    """The context as it is given, and what the start makes of it. Raises `InvalidError`, `ContextError`,
+    `TooLargeError`."""
+    given, _ = as_json("the context", request.context)
+    if not isinstance(given, dict):
+        raise InvalidError(f"expected the context to be an object of fields, got {type(given).__name__}")
+    step = chart.machine.start(given, request.instance_id, _kin(request.parent))
+    if step.reason:
+        raise InvalidError(f"expected '{chart.name}' to start with this context, but {step.reason}")
+    return given, step
 
 
 def content_digest(name: str, actor: str, data: bytes) -> bytes:

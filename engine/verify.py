@@ -125,7 +125,7 @@ def _note(one: _Folded, fact: AnyFact, partitions: int, found: Verification) -> 
     trigger: Trigger | None = getattr(fact, "trigger", None)
     if trigger is not None and trigger.kind != "timer":
         _note_identity(one, trigger, fact, found)
-    one.effects |= {row.effect_id: row for row in effect_rows(fact, partitions)}
+    one.effects |= {row.effect_id: row for row in effect_rows(fact, partitions, fact.time)}
     one.cancelled.update(getattr(fact, "effects_cancelled", ()))
 
 

@@ -18,7 +18,7 @@ MODULE_LINES_MAX = 500
 
 THIRD_PARTY = {
     "statecharts": {"msgspec", "transitions", "cel_expr_python", "ruamel"},
-    "engine": {"msgspec", "eventsourcing"},
+    "engine": {"msgspec", "eventsourcing", "cronsim"},
     "projections": {"msgspec", "eventsourcing"},
 }
 """What a room may import beyond the standard library. Adapters are where the rest of the world is."""

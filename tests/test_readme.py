@@ -217,6 +217,8 @@ async def test_over_nats_as_documented(checkout: Path) -> None:
 
         await until(reviewer)
         assert await asyncio.to_thread(run_python, program, checkout, url=url) == "recorded\n"
+        scheduling = next(line for line in lines if line.startswith("statewright schedule add"))
+        assert "weekly: document_approval" in await asyncio.to_thread(run, scheduling, checkout)
         for line in looking:
             assert await asyncio.to_thread(run, line, checkout) != "", line
     assert run(looking[1], checkout) != ""

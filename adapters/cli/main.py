@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -38,6 +39,19 @@ _COMMANDS = (
     ("keygen", "keys:keygen", "Make a file of keys to encrypt a store with, or add a key to it."),
     ("reencrypt", "keys:reencrypt", "Encrypt everything in the store with the first key."),
 )
+_GROUPS = {
+    "schedule": (
+        "Start instances again and again, by a cron expression.",
+        (
+            ("add", "schedules:add", "Start an instance whenever a cron expression is due."),
+            ("list", "schedules:list_", "List schedules."),
+            ("remove", "schedules:remove", "Remove a schedule; what it has started goes on."),
+            ("pause", "schedules:pause", "Start nothing until it is resumed."),
+            ("resume", "schedules:resume", "Go on with the next due time."),
+        ),
+    ),
+}
+"""Commands of commands."""
 _EPILOGUE = "Every command takes --store URL, --nats URL and --json, before or after its name."
 
 
@@ -62,7 +76,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line; the exit code. Output goes to `sys.stdout` and `sys.stderr`."""
     try:
         result = build_app()(
-            options_last(arguments), print_error=False, exit_on_error=False, result_action="return_value"
+            options_last(arguments, _GROUPS), print_error=False, exit_on_error=False, result_action="return_value"
         )
         sys.stdout.flush()
         return result if isinstance(result, int) else DONE
@@ -93,9 +107,17 @@ def build_app() -> App:
         version=_version,
         suppress_keyboard_interrupt=False,
     )
-    for position, (name, path, summary) in enumerate(_COMMANDS):
-        app.command(f"statewright.adapters.cli.{path}", name=name, help=summary, sort_key=position)
+    _add(app, _COMMANDS)
+    for position, (group, (summary, commands)) in enumerate(_GROUPS.items(), start=len(_COMMANDS)):
+        inner = App(name=group, help=summary, help_epilogue=_EPILOGUE, help_format="plaintext", sort_key=position)
+        _add(inner, commands)
+        app.command(inner)
     return app
+
+
+def _add(app: App, commands: Sequence[tuple[str, str, str]]) -> None:
+    for position, (name, path, summary) in enumerate(commands):
+        app.command(f"statewright.adapters.cli.{path}", name=name, help=summary, sort_key=position)
 
 
 def _version() -> str:
@@ -124,7 +146,9 @@ def _usage(error: CycloptsError) -> str:
     if isinstance(error, UnknownCommandError):
         # Its own message would import every command to guess which one was meant.
         given = (error.unused_tokens or ["?"])[0]
-        names = [name for name, _, _ in _COMMANDS]
+        names = [*(name for name, _, _ in _COMMANDS), *_GROUPS]
+        for _, commands in _GROUPS.values():
+            names += [name for name, _, _ in commands if name not in names]
         close = get_close_matches(given, names, 1)
         meant = f" Did you mean '{close[0]}'?" if close else ""
         return f"unknown command or option '{given}'.{meant} See `statewright --help`."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -59,8 +60,9 @@ def invalid(message: str) -> Exception:
     return InvalidError(message)
 
 
-def options_last(arguments: list[str]) -> list[str]:
-    """Shared options that stand before the command, moved to right behind it."""
+def options_last(arguments: list[str], groups: Container[str] = ()) -> list[str]:
+    """Shared options that stand before the command, moved to right behind it; behind both words of one that is of a
+    group, wherever before the second they stand."""
     position = 0
     while position < len(arguments) and arguments[position].startswith("--"):
         name = arguments[position].partition("=")[0]
@@ -69,7 +71,10 @@ def options_last(arguments: list[str]) -> list[str]:
         position += 2 if arguments[position] in VALUED else 1
     if position >= len(arguments):
         return arguments
-    return [arguments[position], *arguments[:position], *arguments[position + 1 :]]
+    command, rest = arguments[position], arguments[position + 1 :]
+    if command in groups:
+        return [command, *options_last([*arguments[:position], *rest])]
+    return [command, *arguments[:position], *rest]
 
 
 def parse_json(option: str, text: str | None) -> Any:

@@ -111,6 +111,24 @@ def list_table(rows: Iterable[tuple[dict[str, Any], Collection[str]]], *, now: i
     return table
 
 
+def schedules_table(rows: Iterable[dict[str, Any]], *, now: int) -> Table:
+    """Schedules, one a row, as of `schedule_json`."""
+    table = Table("schedule", "definition", "cron", "status", "next", "last", "note", box=None, header_style="bold")
+    table.columns[0].overflow = "fold"
+    table.columns[2].no_wrap = True
+    for columns in rows:
+        table.add_row(
+            columns["id"],
+            columns["definition"],
+            clean(f"{columns['cron']} {columns['tz']}"),
+            columns["status"],
+            relative(columns["next_at"], now) if columns["status"] == "active" else "",
+            "" if columns["last_at"] is None else relative(columns["last_at"], now),
+            clean(columns["note"]),
+        )
+    return table
+
+
 def history_table(entries: Iterable[Entry], outer: Collection[str], *, now: int) -> Table:
     """Facts, one a row: when, what happened, where it led."""
     table = Table("#", "when", "what", "by", "result", box=None, header_style="bold")

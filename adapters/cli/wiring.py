@@ -27,9 +27,11 @@ from statewright.engine.cipher import KEY_FILE, KEYS
 from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.recorder import InstanceRow
 from statewright.engine.redaction import redacted
+from statewright.engine.schedules import ScheduleRequest
 from statewright.engine.stores import open_store
 from statewright.projections.metrics import Figures, Key
 from statewright.projections.metrics_view import MetricsProjection, MetricsView, read_metrics, rebuild_metrics
+from statewright.projections.schedules import schedule_json
 from statewright.projections.visits import visits
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.errors import ChartError
@@ -106,6 +108,14 @@ class Commands(Protocol):
         self, instance_id: str, action: Literal["pause", "resume", "cancel"], *, reason: str = "", actor: str = ""
     ) -> Outcome: ...
 
+    async def schedule(self, request: ScheduleRequest) -> dict[str, Any]: ...
+
+    async def unschedule(self, schedule_id: str) -> dict[str, Any]: ...
+
+    async def pause_schedule(self, schedule_id: str) -> dict[str, Any]: ...
+
+    async def resume_schedule(self, schedule_id: str) -> dict[str, Any]: ...
+
 
 class _Owner:
     """This process carries out the command on its own engine."""
@@ -120,6 +130,18 @@ class _Owner:
     ) -> Outcome:
         outcome: Outcome = await getattr(self._engine, action)(instance_id, reason=reason, actor=actor)
         return outcome
+
+    async def schedule(self, request: ScheduleRequest) -> dict[str, Any]:
+        return schedule_json(await self._engine.scheduling.add(request))
+
+    async def unschedule(self, schedule_id: str) -> dict[str, Any]:
+        return schedule_json(await self._engine.unschedule(schedule_id))
+
+    async def pause_schedule(self, schedule_id: str) -> dict[str, Any]:
+        return schedule_json(await self._engine.pause_schedule(schedule_id))
+
+    async def resume_schedule(self, schedule_id: str) -> dict[str, Any]:
+        return schedule_json(await self._engine.resume_schedule(schedule_id))
 
 
 def _nats(options: Options) -> NatsOptions | None:

@@ -21,12 +21,23 @@ from statewright.adapters.nats import references
 from statewright.adapters.nats.admission import prefix_for
 from statewright.adapters.nats.connection import CONNECT_TIMEOUT_S, Connection, connect
 from statewright.adapters.nats.endpoint import Endpoint, NatsOptions
-from statewright.adapters.nats.envelope import encode_control, encode_event, encode_start
+from statewright.adapters.nats.envelope import (
+    AddSchedule,
+    PauseSchedule,
+    RemoveSchedule,
+    ResumeSchedule,
+    ScheduleAction,
+    encode_control,
+    encode_event,
+    encode_schedule,
+    encode_start,
+)
 from statewright.adapters.nats.replies import A, decode_answer
 from statewright.engine.clock import SystemClock
 from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
 from statewright.engine.ids import check_id, new_id
 from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest, as_json
+from statewright.engine.schedules import ScheduleRequest
 
 TIMEOUT_S = 5.0
 
@@ -146,6 +157,31 @@ class Client:
             whole += base64.b64decode(piece.base64)
             if len(whole) >= piece.total:
                 return msgspec.json.decode(whole, type=dict[str, Any])
+
+    async def schedule(self, request: ScheduleRequest) -> dict[str, Any]:
+        """Add a schedule; its row by column names, as of the other schedule requests. Its id is the definition's name
+        if it has none."""
+        check_id("a definition name", request.definition)
+        given, _ = as_json("the context", dict(request.context))
+        fields = msgspec.structs.asdict(replace(request, context=given))
+        schedule_id = fields.pop("id")
+        chosen = request.definition if schedule_id is None else schedule_id
+        return await self._schedule(chosen, AddSchedule(**fields))
+
+    async def unschedule(self, schedule_id: str) -> dict[str, Any]:
+        """Remove a schedule."""
+        return await self._schedule(schedule_id, RemoveSchedule())
+
+    async def pause_schedule(self, schedule_id: str) -> dict[str, Any]:
+        return await self._schedule(schedule_id, PauseSchedule())
+
+    async def resume_schedule(self, schedule_id: str) -> dict[str, Any]:
+        return await self._schedule(schedule_id, ResumeSchedule())
+
+    async def _schedule(self, schedule_id: str, action: ScheduleAction) -> dict[str, Any]:
+        check_id("a schedule id", schedule_id)
+        subject = f"statewright.schedule.{schedule_id}"
+        return await self._request(subject, encode_schedule(action), {}, dict[str, Any])
 
     async def status(self, instance_id: str) -> dict[str, Any]:
         """The `instances` row by column names, configuration and context decoded."""

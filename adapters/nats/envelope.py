@@ -24,6 +24,7 @@ from statewright.adapters.nats.rfc3339 import format_time, parse_time
 from statewright.engine.errors import InvalidError, TooLargeError
 from statewright.engine.ids import check_id
 from statewright.engine.requests import PAYLOAD_BYTES_MAX, TEXT_CHARS_MAX, ControlRequest, ExternalEvent, StartRequest
+from statewright.engine.schedules import CatchUp, Overlap
 from statewright.statecharts.facts import Json
 
 MESSAGE_BYTES_MAX = PAYLOAD_BYTES_MAX + 65_536
@@ -65,10 +66,36 @@ class _Control(msgspec.Struct, forbid_unknown_fields=True):
     actor: str = ""
 
 
+class AddSchedule(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, tag_field="action", tag="add"):
+    """Add a schedule: the fields of `ScheduleRequest`, whose id is in the subject."""
+
+    definition: str
+    cron: str
+    tz: str = "UTC"
+    context: dict[str, Any] = {}
+    version: str | None = None
+    catch_up: CatchUp = "one"
+    overlap: Overlap = "allow"
+    end_at: int | None = None
+    actor: str = ""
+
+
+class RemoveSchedule(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="remove"): ...
+
+
+class PauseSchedule(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="pause"): ...
+
+
+class ResumeSchedule(msgspec.Struct, forbid_unknown_fields=True, tag_field="action", tag="resume"): ...
+
+
+ScheduleAction = AddSchedule | RemoveSchedule | PauseSchedule | ResumeSchedule
+
 _JSON = msgspec.json.Decoder(Any)
 _STRUCTURED = msgspec.json.Decoder(_Structured)
 _START = msgspec.json.Decoder(_Start)
 _CONTROL = msgspec.json.Decoder(_Control)
+_SCHEDULE: msgspec.json.Decoder[ScheduleAction] = msgspec.json.Decoder(ScheduleAction)
 
 
 def decode_event(instance_id: str, headers: Headers | None, payload: bytes) -> ExternalEvent:
@@ -112,6 +139,14 @@ def decode_control(instance_id: str, payload: bytes) -> ControlRequest:
     return ControlRequest(instance_id, wanted.action, wanted.reason, wanted.actor)
 
 
+def decode_schedule(schedule_id: str, payload: bytes) -> ScheduleAction:
+    """`{"action": "add", "definition", "cron", …}`, or `{"action": "remove" | "pause" | "resume"}`. Raises
+    `InvalidError`, `TooLargeError`."""
+    check_id("a schedule id", schedule_id)
+    _check_size(payload)
+    return _decoded("the schedule request", _SCHEDULE, payload)
+
+
 def decode_json(what: str, payload: bytes) -> Json:
     """A payload as JSON; an empty one is None. Raises `InvalidError`, `TooLargeError`."""
     _check_size(payload)
@@ -144,6 +179,10 @@ def encode_start(request: StartRequest, *, with_id: bool) -> bytes:
 
 def encode_control(request: ControlRequest) -> bytes:
     return _encode({"action": request.action, "reason": request.reason, "actor": request.actor})
+
+
+def encode_schedule(action: ScheduleAction) -> bytes:
+    return _encode(action)
 
 
 def _from_binary(instance_id: str, attributes: Headers, payload: bytes) -> ExternalEvent:

@@ -20,8 +20,9 @@ from statewright.engine.errors import (
     TooLargeError,
     UnavailableError,
 )
-from statewright.engine.recorder import InstanceRow
+from statewright.engine.recorder import InstanceRow, ScheduleRow
 from statewright.engine.requests import Outcome, Started
+from statewright.projections.schedules import schedule_json
 from statewright.projections.status import status_json
 from statewright.statecharts.errors import StatewrightError
 
@@ -63,8 +64,8 @@ class _Probe(msgspec.Struct):
 _decode_probe = msgspec.json.Decoder(_Probe).decode
 
 
-def encode_answer(answer: Outcome | Started) -> bytes:
-    return _encode(answer)
+def encode_answer(answer: Outcome | Started | ScheduleRow) -> bytes:
+    return _encode(schedule_json(answer) if isinstance(answer, ScheduleRow) else answer)
 
 
 def encode_status(row: InstanceRow) -> bytes:

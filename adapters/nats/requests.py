@@ -1,4 +1,4 @@
-"""The request doors: start, send, control, and the queries for a status and a fact.
+"""The request doors: start, send, control, schedules, and the queries for a status and a fact.
 
 Invariants: every request with a reply subject gets exactly one answer, an outcome or an error; an outcome is sent only
 for what is durable. No message can stop a door: what can't be understood is answered and forgotten. All engines that
@@ -16,19 +16,32 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
 import nats.errors
+from msgspec.structs import replace
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from statewright.adapters.nats import references
 from statewright.adapters.nats.admission import AS, Admission, split_actor
 from statewright.adapters.nats.connection import Connection
-from statewright.adapters.nats.envelope import decode_control, decode_event, decode_json, decode_start
+from statewright.adapters.nats.envelope import (
+    AddSchedule,
+    PauseSchedule,
+    RemoveSchedule,
+    ResumeSchedule,
+    decode_control,
+    decode_event,
+    decode_json,
+    decode_schedule,
+    decode_start,
+)
 from statewright.adapters.nats.replies import code_of, encode_answer, encode_error, encode_status
 from statewright.engine.engine import Engine
 from statewright.engine.errors import BusyError, InvalidError, NotFoundError, UnavailableError
 from statewright.engine.ids import check_id, new_id
 from statewright.engine.requests import ControlRequest, ExternalEvent, StartRequest
+from statewright.engine.schedules import ScheduleRequest
 from statewright.statecharts.errors import StatewrightError
 
 QUEUE_GROUP = "statewright"
@@ -43,6 +56,8 @@ WHO_TIMEOUT_S = 0.5
 _LOG = logging.getLogger("statewright.nats")
 _Request = ExternalEvent | StartRequest | ControlRequest
 _Decode = Callable[[str, Msg], _Request]
+_Ask = Callable[[str, Msg, str | None], "asyncio.Future[Any]"]
+"""(what the subject ends with, message, the actor that the subject vouches for) -> the future of the answer."""
 
 
 class RequestDoors:
@@ -60,9 +75,10 @@ class RequestDoors:
 
     async def open(self) -> None:
         # `>` rather than `*`, so that an id with a dot is told that it is no id, instead of meeting silence.
-        await self._serve("statewright.send.", self._send)
-        await self._serve("statewright.start.", self._start)
-        await self._serve("statewright.control.", self._control)
+        await self._serve("statewright.send.", partial(self._submit, self._send))
+        await self._serve("statewright.start.", partial(self._submit, self._start))
+        await self._serve("statewright.control.", partial(self._submit, self._control))
+        await self._serve("statewright.schedule.", self._schedule)
         await self._subscribe(f"{STATUS}>", self._on_query)
         await self._subscribe(f"{references.PREFIX}>", self._on_query)
         await self._subscribe(WHO, self._on_who)
@@ -83,19 +99,19 @@ class RequestDoors:
             _LOG.warning("%d requests were still unanswered when the doors closed", self._waiting)
         await asyncio.gather(*self._queries, return_exceptions=True)
 
-    async def _serve(self, prefix: str, decode: _Decode) -> None:
-        await self._subscribe(f"{prefix}>", partial(self._on_request, decode, len(prefix), None))
+    async def _serve(self, prefix: str, ask: _Ask) -> None:
+        await self._subscribe(f"{prefix}>", partial(self._on_request, ask, len(prefix), None))
         if self._admission.by_subject:
             door = prefix.removeprefix("statewright.")
-            await self._subscribe(f"{AS}*.{door}>", partial(self._on_request, decode, 0, door))
+            await self._subscribe(f"{AS}*.{door}>", partial(self._on_request, ask, 0, door))
 
-    async def _on_request(self, decode: _Decode, start: int, door: str | None, message: Msg) -> None:
+    async def _on_request(self, ask: _Ask, start: int, door: str | None, message: Msg) -> None:
         try:
             actor, rest = None, message.subject[start:]
             if door is not None:
                 actor, rest = split_actor(rest.removeprefix(AS))
                 rest = rest.removeprefix(door)
-            answered = self._engine.submit(self._admission.admit(decode(rest, message), actor))
+            answered = ask(rest, message, actor)
         except Exception as error:
             self._refuse(message, error)
         else:
@@ -106,6 +122,9 @@ class RequestDoors:
     async def _subscribe(self, subject: str, callback: Callable[[Msg], Any]) -> None:
         self._subscriptions.append(await self._connection.nc.subscribe(subject, queue=QUEUE_GROUP, cb=callback))
 
+    def _submit(self, decode: _Decode, rest: str, message: Msg, actor: str | None) -> asyncio.Future[Any]:
+        return self._engine.submit(self._admission.admit(decode(rest, message), actor))
+
     def _send(self, instance_id: str, message: Msg) -> _Request:
         return decode_event(instance_id, message.headers, message.data)
 
@@ -115,6 +134,22 @@ class RequestDoors:
 
     def _control(self, instance_id: str, message: Msg) -> _Request:
         return decode_control(instance_id, message.data)
+
+    def _schedule(self, schedule_id: str, message: Msg, actor: str | None) -> asyncio.Future[Any]:
+        action = decode_schedule(schedule_id, message.data)
+        if self._admission.by_subject and isinstance(action, AddSchedule):
+            action = replace(action, actor=actor or "")
+        scheduling = self._engine.scheduling
+        match action:
+            case AddSchedule():
+                asked = scheduling.add(ScheduleRequest(id=schedule_id, **msgspec.structs.asdict(action)))
+            case RemoveSchedule():
+                asked = scheduling.remove(schedule_id)
+            case PauseSchedule():
+                asked = scheduling.pause(schedule_id)
+            case ResumeSchedule():
+                asked = scheduling.resume(schedule_id)
+        return asyncio.ensure_future(asked)
 
     def _answer(self, message: Msg, answered: asyncio.Future[Any]) -> None:
         self._waiting -= 1

@@ -27,6 +27,7 @@ from statewright.engine.recorder import (
     InstanceRecorder,
     InstanceRow,
     ParkedRow,
+    ScheduleRow,
     TimerRow,
 )
 
@@ -55,6 +56,7 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
         with self.datastore.write() as connection:
             if schema.check(connection, self.datastore.path):
                 schema.migrate(connection)
+                schema.complete(connection)
             else:
                 schema.create(connection, self._partitions_wanted)
                 super()._create_table(SQLiteCursor(connection.cursor()))
@@ -287,6 +289,43 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
                 query = "SELECT value FROM meta WHERE key = 'partitions'"
                 self._partitions = int(connection.execute(query).fetchone()[0])
         return self._partitions
+
+    # Schedules
+    def insert_schedule(self, row: ScheduleRow) -> None:
+        values = ", ".join("?" * len(row))
+        with self.datastore.write() as connection:
+            connection.execute(f"INSERT INTO schedules ({columns(ScheduleRow)}) VALUES ({values})", row)
+
+    def select_schedule(self, schedule_id: str) -> ScheduleRow | None:
+        return next(iter(self._schedules("WHERE id = ?", (schedule_id,))), None)
+
+    def select_schedules(self) -> Sequence[ScheduleRow]:
+        with self.datastore.read() as connection:
+            query = "SELECT count(*) FROM sqlite_schema WHERE name = 'schedules'"
+            exists = bool(connection.execute(query).fetchone()[0])
+        return self._schedules("ORDER BY id", ()) if exists else []
+
+    def due_schedules(self, now: int, limit: int) -> Sequence[ScheduleRow]:
+        return self._schedules("WHERE status = 'active' AND next_at <= ? ORDER BY next_at LIMIT ?", (now, limit))
+
+    def _schedules(self, which: str, values: tuple[Any, ...]) -> list[ScheduleRow]:
+        with self.datastore.read() as connection:
+            rows = connection.execute(f"SELECT {columns(ScheduleRow)} FROM schedules {which}", values)
+            return [ScheduleRow._make(row) for row in rows]
+
+    def replace_schedule(self, before: ScheduleRow, after: ScheduleRow) -> bool:
+        replace = (
+            "UPDATE schedules SET status = ?, next_at = ?, last_at = ?, note = ?"
+            " WHERE id = ? AND status = ? AND next_at IS ? AND last_at IS ? AND note = ?"
+        )
+        values = (after.status, after.next_at, after.last_at, after.note, before.id)
+        known = (before.status, before.next_at, before.last_at, before.note)
+        with self.datastore.write() as connection:
+            return connection.execute(replace, (*values, *known)).rowcount == 1
+
+    def delete_schedule(self, schedule_id: str) -> bool:
+        with self.datastore.write() as connection:
+            return connection.execute("DELETE FROM schedules WHERE id = ?", (schedule_id,)).rowcount == 1
 
 
 def _next_position(connection: sqlite3.Connection) -> int:

@@ -95,6 +95,23 @@ TABLES = (
         headers TEXT NOT NULL,
         payload BLOB NOT NULL)""",
     "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    """CREATE TABLE IF NOT EXISTS schedules (
+        id TEXT NOT NULL PRIMARY KEY,
+        definition TEXT NOT NULL,
+        version TEXT,
+        cron TEXT NOT NULL,
+        tz TEXT NOT NULL,
+        context TEXT NOT NULL,
+        catch_up TEXT NOT NULL,
+        overlap TEXT NOT NULL,
+        end_at INTEGER,
+        status TEXT NOT NULL,
+        next_at INTEGER,
+        last_at INTEGER,
+        note TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        created_at INTEGER NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS schedules_by_next ON schedules (next_at) WHERE status = 'active'",
 )
 
 
@@ -150,9 +167,15 @@ def check_exists(connection: sqlite3.Connection, path: str) -> None:
 def create(connection: sqlite3.Connection, partitions: int) -> None:
     """Make the tables in an empty file, in the transaction that is open. Idempotent."""
     stamp(connection)
+    complete(connection)
+    connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('partitions', ?)", (partitions,))
+
+
+def complete(connection: sqlite3.Connection) -> None:
+    """Make the tables that an earlier version of the same schema did not have; idempotent. (Added tables are no new
+    schema version: older ones can use the file.)"""
     for statement in TABLES:
         connection.execute(statement)
-    connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('partitions', ?)", (partitions,))
 
 
 def migrate(connection: sqlite3.Connection) -> None:

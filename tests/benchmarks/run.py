@@ -21,6 +21,7 @@ from tests.benchmarks.direct import direct, url
 from tests.benchmarks.doors import jetstream_door, request_door
 from tests.benchmarks.loading import loading
 from tests.benchmarks.step import print_table
+from tests.benchmarks.timers import measure_timers
 from tests.benchmarks.workload import Run, median_ratio
 
 SENDERS = (1, 10, 100, 1_000)
@@ -33,7 +34,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the stores are made (default: a temporary folder)")
     parser.add_argument("--many", type=int, default=200_000, help="instances in the large store of the load test")
     parser.add_argument("--backlog", type=int, default=20_000, help="events drained from JetStream")
-    parser.add_argument("--only", choices=("step", "check", "direct", "doors", "loading"), help="one part alone")
+    parser.add_argument(
+        "--only", choices=("step", "check", "direct", "doors", "loading", "timers"), help="one part alone"
+    )
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="statewright-bench-", dir=given.folder))
     print(
@@ -52,6 +55,9 @@ def main() -> None:
             measure_doors(folder, given.seconds, given.backlog)
         if given.only in (None, "loading"):
             measure_loading(folder, given.many)
+        if given.only in (None, "timers"):
+            for store in measure_timers(folder, given.seconds):
+                check(store)
     finally:
         shutil.rmtree(folder)
 

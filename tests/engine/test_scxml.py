@@ -78,6 +78,34 @@ async def test_cancel_takes_all_of_that_id(world: World) -> None:
         assert (await world.engine.replay("i")).instance.timers == {}
 
 
+SIGNED = f"""{HEAD}
+  <datamodel><data id="came" expr="[]"/></datamodel>
+  <state id="s">
+    <onentry><send event="later" id="mine" delay="5s"/></onentry>
+    <transition event="later">
+      <assign location="came" expr="[_event.sendid, _event.origin, _event.origintype, _event.name]"/>
+    </transition>
+  </state>
+</scxml>"""
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_delayed_send_says_whose_it_is_deferred_or_not(world: World, paused: bool) -> None:
+    world.charts = [Chart.from_scxml(SIGNED.encode())]
+    async with world:
+        await world.engine.start("doc", id="i")
+        if paused:
+            await world.engine.pause("i")
+        world.clock.advance(5)
+        if paused:
+            await world.until_recorded("i", "event_deferred")
+            await world.restart()
+            await world.engine.resume("i")
+        (fact,) = await world.until_recorded("i", "transition_taken")
+        processor = "http://www.w3.org/TR/scxml/#SCXMLEventProcessor"
+        assert fact.context["came"] == ["mine", "#_scxml_i", processor, "later"]
+
+
 async def test_an_error_in_an_expression_is_an_event(world: World) -> None:
     async with world:
         await world.engine.start("doc", id="i")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import freezegun
 
 from statewright.engine import Engine, SystemClock
 from statewright.engine.clock import SECOND_NS
 from statewright.engine.recorder import TimerRow
+from statewright.statecharts import Event, chart, state, to
 from tests.engine.charts import TIMERS
 from tests.engine.worlds import World, until
 
@@ -173,6 +176,28 @@ async def test_a_timer_nobody_handles_is_discarded_with_its_reason(world: World)
         (discarded,) = await world.until_recorded("t", "event_discarded")
         assert "'ring.a'" in discarded.reason
         assert [row.timer_id for row in await timers_of(world, "t")] == ["after.waiting.0"]
+
+
+def always(context: Mapping[str, Any], event: Event) -> bool:
+    return True
+
+
+async def test_a_timer_that_cannot_fire_now_does_not_hold_up_those_due_next(world: World) -> None:
+    """The definition of one instance is not there: its timer is left alone for a while, the other's fires in time."""
+    async with world:
+        guarded = chart("guarded", states=[state("a", after={"5s": to("b", guard=always)}), state("b")])
+        world.charts = [TIMERS, guarded]
+        await world.restart()
+        await world.engine.start("guarded", id="g")
+        await world.engine.start("timers", id="t")
+        await world.engine.send("t", "set")
+        world.charts = [TIMERS]
+        await world.restart()
+        world.clock.advance(5)
+        await until(lambda: world.clock.now() + 5 * SECOND_NS in world.clock.waiting, "it to wait for the other timer")
+        world.clock.advance(5)
+        await until_rung(world, "ring.a")
+        assert len(await timers_of(world, "g")) == 1
 
 
 async def test_timers_run_on_the_system_clock(world: World) -> None:

@@ -188,6 +188,24 @@ def test_a_store_of_an_older_version_is_migrated_by_its_owner_and_refused_to_rea
     make(path, 0)
 
 
+def test_a_store_from_before_there_were_schedules_gets_their_table_from_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    make(path)
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TABLE schedules")
+    connection.close()
+    old = SQLiteStore(url(path), read_only=True)
+    factory = Factory(old.environment)
+    assert list(factory.application_recorder().select_schedules()) == []
+    factory.close()
+    owner = SQLiteStore(url(path))
+    owner.acquire()
+    owner.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM schedules").fetchone() == (0,)
+    connection.close()
+
+
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, read_only: bool) -> None:
     text, database = tmp_path / "notes.txt", tmp_path / "other.db"
