@@ -35,6 +35,7 @@ from statewright.engine.runtime import Runtime
 from statewright.engine.stores import bus_opener, open_store
 from statewright.engine.tasks import end
 from statewright.engine.timers import Timers
+from statewright.engine.worker import Worker, Workers
 from statewright.statecharts.chart import Chart
 
 T = TypeVar("T")
@@ -62,17 +63,19 @@ class Engine:
         read_only: bool = False,
         run_due: bool = True,
         residents_max: int = RESIDENTS_MAX,
+        workers: Workers = Worker,
     ) -> Self:
         """An engine on the store behind the URL `store` (or on a `Store`); nothing is touched until it is entered.
 
         charts: what can be started (stored definitions can be, too). nats: URL of a server on which to open the
         doors. read_only: only queries, beside a live owner. run_due=False: timers and effects are left to another
         run. residents_max: how many instances are kept in memory; the others are read from the log when something
-        happens to them (0: all are, each time).
+        happens to them (0: all are, each time). workers: who does what the event loop must not wait for; threads, but
+        for simulations.
 
         Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`, and what a chart's children raise.
         """
-        return cls(store, tuple(charts), clock or SystemClock(), nats, read_only, run_due, residents_max)
+        return cls(store, tuple(charts), clock or SystemClock(), nats, read_only, run_due, residents_max, workers)
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class Engine:
         read_only: bool,
         run_due: bool,
         residents_max: int,
+        workers: Workers,
     ) -> None:
         self._store_given = store
         self._url = store if isinstance(store, str) else store.url
@@ -91,6 +95,7 @@ class Engine:
         self._read_only = read_only
         self._run_due = run_due
         self._residents_max = residents_max
+        self._workers = workers
         self._tasks: list[asyncio.Task[None]] = []
         self._followers: list[Follower] = []
         self._doors: Any = None
@@ -121,7 +126,9 @@ class Engine:
         self.definitions = Definitions(self.recorder)
         self.definitions.register(self._charts, store=not self._read_only)
         self.definitions.revive_stored()
-        self._runtime = Runtime(self.log, self.definitions, self.clock, self._committed, self._residents_max)
+        self._runtime = Runtime(
+            self.log, self.definitions, self.clock, self._committed, self._residents_max, self._workers
+        )
         self._timers = Timers(self.recorder, self._runtime, self.clock)
         messages = Messages(self.log, self.definitions, self._runtime, self.clock)
         self._effects = Effects(self.recorder, self._runtime, messages, self.clock)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from threading import Lock
 from weakref import WeakValueDictionary
 
+from eventsourcing import popo
 from eventsourcing.persistence import AggregateRecorder
-from eventsourcing.popo import POPOAggregateRecorder, POPOFactory
 from eventsourcing.utils import Environment, EnvType
 
 from statewright.adapters.memory.recorder import MemoryInstanceRecorder
@@ -21,7 +21,7 @@ class Database:
 
     def __init__(self, recorder: MemoryInstanceRecorder) -> None:
         self.recorder = recorder
-        self.snapshots = POPOAggregateRecorder()
+        self.snapshots : AggregateRecorder = popo.POPOAggregateRecorder()
 
 
 _DATABASES: WeakValueDictionary[str, Database] = WeakValueDictionary()
@@ -34,7 +34,7 @@ def register(name: str, database: Database) -> None:
         _DATABASES[name] = database
 
 
-class Factory(POPOFactory):
+class Factory(popo.POPOFactory):
     """The library's factory on a shared database. Environment: MEMORY_NAME (which one; it is made if nobody holds
     it), STATEWRIGHT_PARTITIONS (of a new one)."""
 

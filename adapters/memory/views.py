@@ -40,6 +40,11 @@ class MemoryMetricsView:
     def __init__(self) -> None:
         self._stored = MemoryMetricsSnapshot()
 
+    @property
+    def position(self) -> int:
+        """The position in the log up to which it holds."""
+        return self._stored.position
+
     @contextmanager
     def snapshot(self) -> Iterator[MemoryMetricsSnapshot]:
         yield self._stored
