@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
 
-from statewright.engine.clock import Clock, SystemClock
+from statewright.engine.clock import SECOND_NS, Clock, SystemClock
 from statewright.engine.definitions import Definitions
 from statewright.engine.effects import Effects, Handler
 from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
@@ -37,6 +37,9 @@ from statewright.engine.tasks import end
 from statewright.engine.timers import Timers
 from statewright.engine.worker import Worker, Workers
 from statewright.statecharts.chart import Chart
+
+LOOK_NS = 60 * SECOND_NS
+"""How long work that another process has left may stay unseen; what is done here is seen at once."""
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
@@ -136,6 +139,8 @@ class Engine:
             await self._runtime.on_writer(self.recorder.release_effects)
             self._spawn(self._timers.run())
             self._spawn(self._effects.run())
+        if not self._read_only:
+            self._spawn(self._look_round())
         if self._nats is not None:
             self._doors = await bus_opener("nats")(self, self._nats)
 
@@ -330,6 +335,13 @@ class Engine:
 
     def _spawn(self, coroutine: Any) -> None:
         self._tasks.append(asyncio.create_task(coroutine))
+
+    async def _look_round(self) -> None:
+        """Have everybody look at the store now and then: what another process has left there rings no alarm here."""
+        while True:
+            await self.clock.sleep_until(self.clock.now() + LOOK_NS)
+            for waiting in (self._timers, self._effects, *self._followers):
+                waiting.alarm.ring()
 
     def _committed(self, changes: Changes) -> None:
         if changes.timers_set:

@@ -146,10 +146,11 @@ def test_closing_an_instance_cancels_what_is_open_and_nothing_else(recorder: Ins
 
 
 def test_closing_spares_what_is_asked_for_with_it_and_what_relatives_wait_for(recorder: InstanceRecorder) -> None:
-    lasting = [effect(index, kind=kind) for index, kind in enumerate(("cancel", "done"))]
-    request(recorder, *lasting, effect(2, kind="start"))
-    recorder.insert_events([], changes=Changes(effects_requested=[effect(3)], instances_closed=["a"]))
-    assert [row.state for row in recorder.select_effects("a")] == ["pending", "pending", "cancelled", "pending"]
+    lasting = [effect(index, kind=kind) for index, kind in enumerate(("start", "cancel", "done"))]
+    request(recorder, *lasting, effect(3, kind="send"))
+    recorder.insert_events([], changes=Changes(effects_requested=[effect(4)], instances_closed=["a"]))
+    states = [row.state for row in recorder.select_effects("a")]
+    assert states == ["pending", "pending", "pending", "cancelled", "pending"]
 
 
 def test_due_effects_of_all_kinds_are_taken_in_the_order_of_request(recorder: InstanceRecorder) -> None:

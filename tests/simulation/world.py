@@ -11,11 +11,9 @@ from contextvars import copy_context
 from random import Random
 from typing import Any, NoReturn
 
-from statewright.adapters.memory.recorder import MemoryInstanceRecorder
 from statewright.engine import EffectCall, Engine, PermanentError
 from statewright.engine.clock import SECOND_NS
 from statewright.engine.errors import BusyError, ConflictError, UnavailableError
-from statewright.engine.recorder import InstanceRecorder
 from statewright.engine.relatives import KINDS
 from statewright.engine.requests import ControlRequest, ExternalEvent, StartRequest
 from statewright.projections.metrics_view import MetricsProjection
@@ -26,6 +24,8 @@ from tests.simulation.store import FaultPoints, SimulatedRecorder, SimulatedStor
 
 ANSWER_WITHIN_S = 15.0
 """How long a sender waits before it sends again."""
+LOOKS_MAX = 1_000
+_EVER = 2**63 - 1
 AGAIN = (UnavailableError, BusyError, ConflictError)
 """Answers after which a sender sends again."""
 
@@ -241,16 +241,25 @@ class World:
         for node in self.nodes[:-1]:
             if node is not self.serving:
                 node.alive = False
-        for _ in range(2_000):
+        for _ in range(LOOKS_MAX):
             await asyncio.sleep(5.0)
-            if self.serving is not None and self._is_quiet(self.recorder):
+            busy = self._busy_with()
+            if not busy:
                 return
-        raise AssertionError("expected everything to come to rest, but something is always to be done")
+        raise AssertionError(f"expected everything to come to rest, but {busy}")
 
-    def _is_quiet(self, recorder: InstanceRecorder) -> bool:
-        open_effects = MemoryInstanceRecorder.next_effect_at(self.recorder, names=HANDLED, kinds=KINDS)
-        followed = self.view.position == (recorder.max_notification_id() or 0)
-        return open_effects is None and recorder.next_timer_at() is None and followed
+    def _busy_with(self) -> str:
+        """What is still to be done, "" if nothing is."""
+        recorder, position = self.recorder, self.recorder.max_notification_id() or 0
+        if self.serving is None:
+            return "nobody serves"
+        if timers := recorder.due_timers(_EVER, 3):
+            return f"timers are set: {timers} at {self.clock.now()}"
+        if recorder.next_effect_at(names=HANDLED, kinds=KINDS) is not None:
+            return f"effects are open: {[recorder._effects[effect_id] for effect_id in recorder._open]}"
+        if self.view.position != position:
+            return f"the metrics are at {self.view.position} of {position}"
+        return ""
 
 
 class _DecidingClock:
