@@ -92,19 +92,23 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         task.result()
 
     def _turn(self) -> None:
-        if not self._ready:
+        ready, scheduled = self._ready, self._scheduled
+        if not ready:
             self._turns = 0
-            if not self._scheduled:
+            if not scheduled:
                 raise Livelock("everybody waits, and nothing is scheduled")
-            self.now_ns = max(self.now_ns, self._scheduled[0][0])
-        while self._scheduled and self._scheduled[0][0] <= self.now_ns:
-            _, _, process, timer = heapq.heappop(self._scheduled)
-            self._ready.append((process, timer))
+            self.now_ns = max(self.now_ns, scheduled[0][0])
+        while scheduled and scheduled[0][0] <= self.now_ns:
+            _, _, process, timer = heapq.heappop(scheduled)
+            if not timer.cancelled():
+                ready.append((process, timer))
+        if not ready:
+            return
         self._turns += 1
         if self._turns > TURNS_MAX:
             raise Livelock(f"{TURNS_MAX:,} callbacks ran and time stands still at {self.now_ns}")
-        drawn = len(self._ready) > 1 and self._rng.random() < self._disorder
-        process, handle = self._ready.pop(self._rng.randrange(len(self._ready)) if drawn else 0)
+        drawn = len(ready) > 1 and self._rng.random() < self._disorder
+        process, handle = ready.pop(self._rng.randrange(len(ready)) if drawn else 0)
         if handle.cancelled():
             return
         if process is not None and (process.paused or not process.alive):

@@ -125,6 +125,7 @@ class SimulatedStore(MemoryStore):
 
     def __init__(self, recorder: SimulatedRecorder, points: FaultPoints) -> None:
         super().__init__(recorder=recorder)
+        self.url = "memory:simulated"  # In messages, which are to be the same in every run.
         snapshots = SimulatedSnapshots()
         recorder.points = snapshots.points = points
         self.database.snapshots = snapshots

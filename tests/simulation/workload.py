@@ -24,7 +24,7 @@ class Workload:
         """Everything that is sent, answered."""
         rng = self._world.rng
         players = []
-        for number in range(rng.randint(1, 5)):
+        for number in range(rng.randint(1, 4)):
             play = rng.choice(PLAYS)
             instance_id = f"i-{number}"
             self.instance_ids.append(instance_id)
@@ -37,7 +37,7 @@ class Workload:
         world, rng = self._world, self._world.rng
         await self._ask(start)
         # Rarely so many that the instance is snapshotted.
-        count = 110 if play.chart is TALLY and rng.random() < 0.05 else rng.randint(2, 10)
+        count = 110 if play.chart is TALLY and rng.random() < 0.05 else rng.randint(2, 9)
         at_once: list[asyncio.Task[None]] = []
         for number in range(count):
             request: ExternalEvent | ControlRequest
