@@ -21,7 +21,7 @@ class Database:
 
     def __init__(self, recorder: MemoryInstanceRecorder) -> None:
         self.recorder = recorder
-        self.snapshots : AggregateRecorder = popo.POPOAggregateRecorder()
+        self.snapshots: AggregateRecorder = popo.POPOAggregateRecorder()
 
 
 _DATABASES: WeakValueDictionary[str, Database] = WeakValueDictionary()

@@ -182,12 +182,15 @@ class SimulatedClock:
     def __init__(self, loop: SimulatedLoop, start: int = 1_700_000_000 * SECOND_NS) -> None:
         self._loop = loop
         self._offset = start
+        self.set_back_ns = 0
+        """By how much it has been set back in all."""
 
     def now(self) -> int:
         return self._loop.now_ns + self._offset
 
     def leap(self, by_ns: int) -> None:
         self._offset += by_ns
+        self.set_back_ns += max(-by_ns, 0)
 
     async def sleep_until(self, due_at: int) -> None:
         # As the system's clock: a wall clock that was set forward or back is noticed within a minute.

@@ -1,7 +1,7 @@
 """One seed, one run: the same seed gives the same schedule, the same log to the byte, the same verdict.
 
-    python -m tests.simulation.run --seed 7 --verbose      replays one run and prints its schedule
-    python -m tests.simulation.run --seeds 1000 --from 1   runs many, prints the failing ones; exit 1 if there are any
+python -m tests.simulation.run --seed 7 --verbose      replays one run and prints its schedule
+python -m tests.simulation.run --seeds 1000 --from 1   runs many, prints the failing ones; exit 1 if there are any
 """
 
 from __future__ import annotations

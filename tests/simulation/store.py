@@ -24,11 +24,15 @@ class FaultPoints:
         self.faults = faults
         self._crash = crash
 
+    def crash(self) -> None:
+        """The process dies here: raises `Crashed`."""
+        self._crash()
+        raise Crashed
+
     def may_crash(self, fault: Fault, often: float = 1.0) -> None:
         """The process may die here: raises `Crashed`."""
         if self.faults.strike(fault, often):
-            self._crash()
-            raise Crashed
+            self.crash()
 
     def may_fail(self, fault: Fault) -> None:
         """The store may fail here, with nothing written, or written and nothing said."""
@@ -132,5 +136,3 @@ class SimulatedStore(MemoryStore):
 
     def acquire(self) -> None:
         """Any process may."""
-
-
