@@ -340,8 +340,10 @@ class Engine:
         """Have everybody look at the store now and then: what another process has left there rings no alarm here."""
         while True:
             await self.clock.sleep_until(self.clock.now() + LOOK_NS)
-            for waiting in (self._timers, self._effects, *self._followers):
-                waiting.alarm.ring()
+            self._timers.alarm.ring()
+            self._effects.alarm.ring()
+            for follower in self._followers:
+                follower.alarm.ring()
 
     def _committed(self, changes: Changes) -> None:
         if changes.timers_set:

@@ -106,8 +106,8 @@ class Messages:
             await self._submit(_undelivered(row, message, str(error)))
 
     def _not_begun(self, row: EffectRow, child_id: str) -> EffectRow | None:
-        """The "start" of a child that is to be cancelled, if it has not been performed yet: somebody else has claimed it
-        and was given up for dead, or the answer to its claim was lost."""
+        """The "start" of a child that is to be cancelled, if it has not been performed yet: whoever has claimed it was
+        given up for dead, or the answer to that claim was lost."""
         if self._log.instances.select_instance(child_id) is not None:
             return None
         for asked in self._log.instances.select_effects(row.instance_id):

@@ -21,6 +21,8 @@ PAGE = 1_000
 HOLD_NS = 30 * SECOND_NS
 """How long a timer whose instance can't be stepped now is left alone."""
 
+_EVER = 2**63 - 1
+
 _LOG = logging.getLogger("statewright.engine")
 
 
@@ -77,10 +79,7 @@ class Timers:
 
     async def _next_look(self) -> int | None:
         """When the next timer is due, or a held one is to be tried again."""
-        next_at = await self._runtime.on_reader(self._recorder.next_timer_at)
         if not self._held:
-            return next_at
-        held_until = min(self._held.values())
-        if next_at is None or next_at <= self._clock.now():
-            return held_until
-        return min(next_at, held_until)
+            return await self._runtime.on_reader(self._recorder.next_timer_at)
+        rows = await self._runtime.on_reader(self._recorder.due_timers, _EVER, len(self._held) + 1)
+        return min([*self._held.values(), *(row.due_at for row in rows if row not in self._held)])

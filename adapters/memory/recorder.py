@@ -96,18 +96,19 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
                 self._open[effect.effect_id] = len(self._effects)
             self._effects[effect.effect_id] = effect
         for state, error, effect_id in changes.effects_ended:
-            self._end(effect_id, state=state, error=error)
+            self._end(effect_id, state, error)
 
     def _close(self, instance_id: str) -> None:
         for key in [key for key in self._timers if key[0] == instance_id]:
             del self._timers[key]
         for effect_id in self._effects_of.get(instance_id, ()):
             if effect_id in self._open and self._effects[effect_id].kind not in LASTING:
-                self._end(effect_id, state="cancelled")
+                self._end(effect_id, "cancelled")
 
-    def _end(self, effect_id: str, **fields: str) -> None:
-        if effect_id in self._effects:
-            self._effects[effect_id] = self._effects[effect_id]._replace(**fields)
+    def _end(self, effect_id: str, state: str, error: str | None = None) -> None:
+        row = self._effects.get(effect_id)
+        if row is not None:
+            self._effects[effect_id] = row._replace(state=state, error=row.error if error is None else error)
             self._open.pop(effect_id, None)
 
     # The inbox

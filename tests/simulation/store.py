@@ -34,9 +34,9 @@ class FaultPoints:
         if self.faults.strike(fault, often):
             self.crash()
 
-    def may_fail(self, fault: Fault) -> None:
+    def may_fail(self, fault: Fault, often: float = 1.0) -> None:
         """The store may fail here, with nothing written, or written and nothing said."""
-        if self.faults.strike(fault):
+        if self.faults.strike(fault, often):
             raise OperationalError(fault.name.lower().replace("_", " "))
 
 
@@ -106,8 +106,8 @@ class SimulatedSnapshots(POPOAggregateRecorder):
     points: FaultPoints
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        self.points.may_fail(Fault.SNAPSHOT_FAILS)
-        self.points.may_crash(Fault.SNAPSHOT_CRASH)
+        self.points.may_fail(Fault.SNAPSHOT_FAILS, 20)
+        self.points.may_crash(Fault.SNAPSHOT_CRASH, 20)
         return super().insert_events(stored_events, **kwargs)
 
 

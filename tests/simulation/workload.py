@@ -1,14 +1,17 @@
-"""What those outside do in a run: start instances and send them events, drawn from the seed, each until it is answered."""
+"""What those outside do in a run, drawn from the seed: start instances, send them events, each until it is answered."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from statewright.engine import Outcome, Started
 from statewright.engine.requests import ControlRequest, ExternalEvent, StartRequest
 from tests.simulation.charts import PLAYS, TALLY, Play
 from tests.simulation.world import World
+
+
+ACTIONS: tuple[Literal["pause", "resume", "cancel"], ...] = ("pause", "pause", "resume", "resume", "cancel")
 
 
 class Workload:
@@ -42,7 +45,7 @@ class Workload:
         for number in range(count):
             request: ExternalEvent | ControlRequest
             if count < 100 and rng.random() < 0.12:
-                action = rng.choice(("pause", "pause", "resume", "resume", "cancel"))
+                action = rng.choice(ACTIONS)
                 request = ControlRequest(start.instance_id, action, "drawn")
             else:
                 name = rng.choice(play.events)

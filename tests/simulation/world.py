@@ -53,7 +53,7 @@ class World:
         self.seed = seed
         self._verbose = verbose
         self.trace = io.StringIO()
-        self.loop = SimulatedLoop(rng, rng.choice((0.0, 0.1, 0.7)))
+        self.loop = SimulatedLoop(rng, rng.choice((0.0, 0.1, 0.7)))  # type: ignore[abstract]
         self.clock = SimulatedClock(self.loop)
         self.faults = Faults(rng, self.say)
         points = FaultPoints(self.faults, self.crash)
