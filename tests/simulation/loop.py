@@ -134,7 +134,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._ready.append((context.get(_PROCESS), handle))
         return handle
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
