@@ -153,7 +153,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:  # type: ignore[override]
+    def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
         context = kwargs.get("context")
         process = context.get(_PROCESS) if context is not None else _PROCESS.get()
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, **kwargs)
