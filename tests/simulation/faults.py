@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, unique
+from enum import IntEnum, unique
 from random import Random
 
 
@@ -12,7 +12,7 @@ class Crashed(BaseException):
 
 
 @unique
-class Fault(Enum):
+class Fault(IntEnum):
     """A boundary, and what happens there."""
 
     # The process dies.

@@ -23,6 +23,7 @@ from tests.simulation.workload import Workload
 from tests.simulation.world import ANSWER_WITHIN_S, World
 
 CHUNK = 50
+SAID_EVERY = 1_000
 PATIENCE_S = 20_000.0
 """How long a run may take, in its own time, before it is said to hang."""
 
@@ -107,6 +108,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1_000, help="how many to run")
     parser.add_argument("--from", type=int, default=1, dest="first", help="the first of them")
     given = parser.parse_args()
+    if given.seeds < 1:
+        parser.error(f"expected at least one seed, got --seeds {given.seeds}")
     if given.seed is not None:
         if given.verbose:
             logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
@@ -120,9 +123,10 @@ def main() -> int:
 
 
 def _run_many(seeds: range) -> int:
+    """Run them in as many processes as there are cores, and say now and then how far all is well."""
     begun = time.monotonic()
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
-    failed, facts = 0, 0
+    failed, facts, done = 0, 0, 0
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         for verdicts in pool.imap(run_all, chunks):
             for verdict in verdicts:
@@ -130,8 +134,13 @@ def _run_many(seeds: range) -> int:
                 if verdict.violations:
                     failed += 1
                     print(verdict, flush=True)
-    took_s = time.monotonic() - begun
-    print(f"seeds {seeds[0]} to {seeds[-1]}: {failed} failed, {facts:,} facts, {took_s:.0f} s")
+            done += len(verdicts)
+            if done % SAID_EVERY == 0 or done == len(seeds):
+                took_s = time.monotonic() - begun
+                print(
+                    f"seeds {seeds[0]} to {seeds[done - 1]}: {failed} failed, {facts:,} facts, {took_s:.0f} s",
+                    flush=True,
+                )
     return bool(failed)
 
 

@@ -10,7 +10,6 @@ from statewright.engine.requests import ControlRequest, ExternalEvent, StartRequ
 from tests.simulation.charts import PLAYS, TALLY, Play
 from tests.simulation.world import World
 
-
 ACTIONS: tuple[Literal["pause", "resume", "cancel"], ...] = ("pause", "pause", "resume", "resume", "cancel")
 
 
