@@ -107,7 +107,7 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
 
     def _end(self, effect_id: str, state: str, error: str | None = None) -> None:
         row = self._effects.get(effect_id)
-        if row is not None:
+        if row is not None and row.state != "done":
             self._effects[effect_id] = row._replace(state=state, error=row.error if error is None else error)
             self._open.pop(effect_id, None)
 

@@ -127,6 +127,14 @@ def test_an_ended_effect_is_kept_and_never_claimed_again(recorder: InstanceRecor
     assert [row.effect_id for row in claim(recorder, now=10**18)] == ["a-1-1"]
 
 
+def test_what_is_done_stays_done(recorder: InstanceRecorder) -> None:
+    request(recorder, effect(0), effect(1))
+    for number, states in enumerate((("done", "failed"), ("failed", "done"))):
+        for state in states:
+            recorder.insert_events([], changes=Changes(effects_ended=[(state, state, f"a-1-{number}")]))
+    assert [(row.state, row.error) for row in recorder.select_effects("a")] == [("done", "done")] * 2
+
+
 def test_an_effect_requested_and_ended_in_one_transaction_is_ended(recorder: InstanceRecorder) -> None:
     both = Changes(effects_requested=[effect()], effects_ended=[("done", "", "a-1-0")])
     recorder.insert_events([], changes=both)

@@ -13,6 +13,7 @@ FOUND = {
     265: "a child that was cancelled before its start was performed was started after that, and left alone",
     370: "likewise",
     389: "likewise, by a process that had been given up for dead",
+    5485: "a process given up for dead reported as failed what another had delivered",
 }
 """Seeds that failed, and what was wrong then."""
 
