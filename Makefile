@@ -4,7 +4,11 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 STAMP   = $(VENV)/.installed
 
-.PHONY: demo test lint bench clean
+# `make simulate SEEDS=10000 FROM=1001`: how many seeds of the simulation to run, and the first of them.
+SEEDS  ?= 1000
+FROM   ?= 1
+
+.PHONY: demo test lint bench simulate clean
 
 $(STAMP): pyproject.toml hatch_build.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,6 +30,9 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m tests.benchmarks.run
+
+simulate: $(STAMP)
+	$(BIN)/python -m tests.simulation.run --seeds $(SEEDS) --from $(FROM)
 
 clean:
 	rm -rf $(VENV) .ns

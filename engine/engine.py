@@ -12,7 +12,7 @@ from eventsourcing.persistence import MapperDeserialisationError, PersistenceErr
 
 from statewright.engine.calls import Handler
 from statewright.engine.cipher import KEYS
-from statewright.engine.clock import Clock, SystemClock
+from statewright.engine.clock import SECOND_NS, Clock, SystemClock
 from statewright.engine.definitions import Definitions
 from statewright.engine.effects import Effects
 from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
@@ -40,9 +40,13 @@ from statewright.engine.schedules import CatchUp, Overlap, ScheduleRequest, Sche
 from statewright.engine.stores import bus_opener, open_store
 from statewright.engine.tasks import end
 from statewright.engine.timers import Timers
+from statewright.engine.worker import Worker, Workers
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.definition import Retry
 from statewright.statecharts.policies import PolicyFaults, compile_policy
+
+LOOK_NS = 60 * SECOND_NS
+"""How long work that another process has left may stay unseen; what is done here is seen at once."""
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
@@ -71,6 +75,7 @@ class Engine:
         residents_max: int = RESIDENTS_MAX,
         cipher_key: str | None = None,
         queue_max: int = QUEUE_MAX,
+        workers: Workers = Worker,
     ) -> Self:
         """An engine on the store behind the URL `store` (or on a `Store`); nothing is touched until it is entered.
 
@@ -79,13 +84,13 @@ class Engine:
         run_due=False: timers, schedules and effects are left to another run. residents_max: how many instances are kept
         in memory; the others are read from the log when something happens to them (0: all are, each time). cipher_key:
         the key ring that encrypts the store (docs/security.md), if the environment does not hold it. queue_max: how
-        many requests may wait; the next is answered `BusyError`.
+        many requests may wait; the next is answered `BusyError`. workers: who does what the event loop must not wait
+        for; threads, but for simulations.
 
         Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`, and what a chart's children raise.
         """
-        return cls(
-            store, tuple(charts), clock or SystemClock(), nats, read_only, run_due, residents_max, cipher_key, queue_max
-        )
+        limits = (residents_max, queue_max)
+        return cls(store, tuple(charts), clock or SystemClock(), nats, read_only, run_due, limits, cipher_key, workers)
 
     def __init__(
         self,
@@ -95,9 +100,9 @@ class Engine:
         nats: str | object | None,
         read_only: bool,
         run_due: bool,
-        residents_max: int,
-        cipher_key: str | None = None,
-        queue_max: int = QUEUE_MAX,
+        limits: tuple[int, int],
+        cipher_key: str | None,
+        workers: Workers,
     ) -> None:
         self._store_given = store
         self._url = redacted(store if isinstance(store, str) else store.url)
@@ -105,9 +110,9 @@ class Engine:
         self._nats = nats
         self._read_only = read_only
         self._run_due = run_due
-        self._residents_max = residents_max
+        self._residents_max, self._queue_max = limits
         self._cipher_key = cipher_key
-        self._queue_max = queue_max
+        self._workers = workers
         self._tasks: list[asyncio.Task[None]] = []
         self._followers: list[Follower] = []
         self._doors: Any = None
@@ -141,7 +146,13 @@ class Engine:
         self.definitions.register(self._charts, store=not self._read_only)
         self.definitions.revive_stored()
         self._runtime = Runtime(
-            self.log, self.definitions, self.clock, self._committed, self._residents_max, self._queue_max
+            self.log,
+            self.definitions,
+            self.clock,
+            self._committed,
+            self._residents_max,
+            self._queue_max,
+            self._workers,
         )
         self._timers = Timers(self.recorder, self._runtime, self.clock)
         self._schedules = Schedules(self.recorder, self.definitions, self._runtime, self.clock)
@@ -152,6 +163,8 @@ class Engine:
             self._spawn(self._timers.run())
             self._spawn(self._schedules.run())
             self._spawn(self._effects.run())
+        if not self._read_only:
+            self._spawn(self._look_round())
         if self._nats is not None:
             self._doors = await bus_opener("nats")(self, self._nats)
 
@@ -424,6 +437,15 @@ class Engine:
 
     def _spawn(self, coroutine: Any) -> None:
         self._tasks.append(asyncio.create_task(coroutine))
+
+    async def _look_round(self) -> None:
+        """Have everybody look at the store now and then: what another process has left there rings no alarm here."""
+        while True:
+            await self.clock.sleep_until(self.clock.now() + LOOK_NS)
+            self._timers.alarm.ring()
+            self._effects.alarm.ring()
+            for follower in self._followers:
+                follower.alarm.ring()
 
     def _committed(self, changes: Changes) -> None:
         if changes.timers_set:

@@ -91,6 +91,9 @@ class Messages:
             return
         message = _data(row, Message)
         if row.kind == "cancel":
+            start = await self._runtime.on_reader(self._not_begun, row, message.to)
+            if start is not None:  # Who has claimed it may still perform it, and then nobody would cancel the child.
+                await self._start(start)
             await self._submit(ChildCancelled(message.to, row.effect_id))
             return
         try:
@@ -101,6 +104,16 @@ class Messages:
             raise
         except StatewrightError as error:
             await self._submit(_undelivered(row, message, str(error)))
+
+    def _not_begun(self, row: EffectRow, child_id: str) -> EffectRow | None:
+        """The "start" of a child that is to be cancelled, if it has not been performed yet: whoever has claimed it was
+        given up for dead, or the answer to that claim was lost."""
+        if self._log.instances.select_instance(child_id) is not None:
+            return None
+        for asked in self._log.instances.select_effects(row.instance_id):
+            if asked.kind == "start" and asked.state in ("pending", "running") and _data(asked, Start).to == child_id:
+                return asked
+        return None
 
     async def _start(self, row: EffectRow) -> None:
         start = _data(row, Start)

@@ -145,7 +145,8 @@ class Changes(msgspec.Struct):
     """Upserts by (instance_id, timer_id)."""
     effects_requested: list[EffectRow] = []
     effects_ended: list[tuple[str, str, str]] = []
-    """(state, error, effect_id); state: "done", "failed" or "cancelled"."""
+    """(state, error, effect_id); state: "done", "failed" or "cancelled". What is done stays done: a worker that was given
+    up for dead may report later that it found nobody to deliver to, when another has delivered."""
     instances_closed: list[str] = []
     """Ids of instances that were cancelled: all their timers are deleted, and their effects that are
     pending or running become "cancelled", but for those on relatives that last (`engine/relatives.py`)."""

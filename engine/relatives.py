@@ -28,8 +28,9 @@ from statewright.statecharts.facts import CancelChild, Event, ForwardEvent, Requ
 
 KINDS = ("start", "send", "forward", "cancel", "done")
 """The kinds of effects that instances ask of each other."""
-LASTING = frozenset({"cancel", "done"})
-"""Those that are performed even if the instance that asked for them is cancelled meanwhile."""
+LASTING = frozenset({"start", "cancel", "done"})
+"""Those that are performed even if the instance that asked for them is cancelled meanwhile. A "start" is, because a
+"cancel" follows it: to drop it would race with whoever is just performing it."""
 GENERATIONS_MAX = 32
 """How far a child may be from the first of its family: one that invokes itself would go on for ever."""
 _ID_CHARS_MAX = 128

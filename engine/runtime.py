@@ -33,7 +33,7 @@ from statewright.engine.recorder import Changes
 from statewright.engine.requests import Outcome, Request, Started, StartRequest, as_json, identity_of
 from statewright.engine.residents import RESIDENTS_MAX, Resident, Residents, load_resident
 from statewright.engine.unit import Answer, FirstOutcome, FirstStart, Unit
-from statewright.engine.worker import Worker
+from statewright.engine.worker import Worker, Workers
 from statewright.statecharts.errors import StatewrightError
 
 BATCH_MAX = 1_024
@@ -74,7 +74,8 @@ class _Decided(NamedTuple):
 
 
 class Runtime:
-    """Owns the writing thread and the residents. `on_commit` is told the changes of each commit."""
+    """Owns the writing thread and the residents. `on_commit` is told the changes of each commit, `workers` makes the
+    threads."""
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class Runtime:
         on_commit: Callable[[Changes], None],
         residents_max: int = RESIDENTS_MAX,
         queue_max: int = QUEUE_MAX,
+        workers: Workers = Worker,
     ) -> None:
         self._log = log
         self._definitions = definitions
@@ -100,8 +102,8 @@ class Runtime:
         """How many answers these have still to look up: they count as queued, so that duplicates can't pile up."""
         self._loop = asyncio.get_running_loop()
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
-        self._writer = Worker("statewright-writer")
-        self._reader = Worker("statewright-reader")
+        self._writer = workers("statewright-writer")
+        self._reader = workers("statewright-reader")
         self.residents = Residents(residents_max)
         self._partitions = log.instances.partitions
         self._task = self._loop.create_task(self._run(), name="statewright-runtime")

@@ -13,15 +13,12 @@ AGAIN_S = 0.2
 
 
 async def end(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel `tasks` until they have ended; how they ended doesn't matter."""
-    pending = {task for task in tasks if task is not None}
-    ended = {task for task in pending if task.done()}
-    pending -= ended
-    while pending:
+    """Cancel `tasks`, in this order, until they have ended; how they ended doesn't matter."""
+    given = [task for task in tasks if task is not None]
+    while pending := [task for task in given if not task.done()]:
         for task in pending:
             task.cancel()
-        done, pending = await asyncio.wait(pending, timeout=AGAIN_S)
-        ended |= done
-    for task in ended:
+        await asyncio.wait(pending, timeout=AGAIN_S)
+    for task in given:
         if not task.cancelled():
             task.exception()  # Seen, so that nobody warns of it.

@@ -22,6 +22,7 @@ HOLD_NS = 30 * SECOND_NS
 """How long a timer whose instance can't be stepped now is left alone."""
 
 _EVER = 2**63 - 1
+
 _LOG = logging.getLogger("statewright.engine")
 
 
@@ -32,7 +33,8 @@ class Timers:
         self._recorder = recorder
         self._runtime = runtime
         self._clock = clock
-        self._held: dict[tuple[str, str], int] = {}
+        self._held: dict[TimerRow, int] = {}
+        self._doubted: set[TimerRow] = set()
         self.alarm = Alarm(clock)
 
     async def run(self) -> None:
@@ -50,21 +52,30 @@ class Timers:
     async def _fire_due(self) -> bool:
         """Fire one page of due timers; whether there were any."""
         now = self._clock.now()
-        self._held = {key: until for key, until in self._held.items() if until > now}
+        self._held = {row: until for row, until in self._held.items() if until > now}
         rows = await self._runtime.on_reader(self._recorder.due_timers, now, PAGE + len(self._held))
-        due = [row for row in rows if (row.instance_id, row.timer_id) not in self._held]
+        due = [row for row in rows if row not in self._held]
         fired = [
             self._runtime.submit(TimerDue(row.instance_id, row.timer_id, row.due_at), bounded=False) for row in due
         ]
         outcomes = await asyncio.gather(*fired, return_exceptions=True)
+        self._doubted, doubted = set(), self._doubted
         for row, outcome in zip(due, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 self._hold(row, outcome)
+            elif outcome is None:
+                # The instance knows of no such timer. Either the row is gone since it was read, or another process has
+                # written since the instance was: so it is read again, and the row doubted when it is still there.
+                self._runtime.residents.evict(row.instance_id)
+                if row in doubted:
+                    self._hold(row, LookupError("its facts don't say that it is set"))
+                else:
+                    self._doubted.add(row)
         return bool(due)
 
     def _hold(self, row: TimerRow, error: Exception) -> None:
         _LOG.error("timer '%s' of instance '%s' can't fire now: %s", row.timer_id, row.instance_id, error)
-        self._held[(row.instance_id, row.timer_id)] = self._clock.now() + HOLD_NS
+        self._held[row] = self._clock.now() + HOLD_NS
 
     async def _next_look(self) -> int | None:
         """When the next timer is due, or a held one is to be tried again."""
@@ -72,5 +83,4 @@ class Timers:
             return await self._runtime.on_reader(self._recorder.next_timer_at)
         # Held ones are due: they must not hide those that are due next.
         rows = await self._runtime.on_reader(self._recorder.due_timers, _EVER, len(self._held) + 1)
-        times = [row.due_at for row in rows if (row.instance_id, row.timer_id) not in self._held]
-        return min([*times[:1], *self._held.values()])
+        return min([*self._held.values(), *(row.due_at for row in rows if row not in self._held)])

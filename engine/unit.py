@@ -125,7 +125,7 @@ class Unit:
 
     @property
     def is_empty(self) -> bool:
-        return not self.facts and not self.changes.timers_cleared and not self.changes.effects_ended
+        return not self.facts and not self.changes.effects_ended
 
     def _draft(self, instance_id: str) -> Draft:
         draft = self.drafts.get(instance_id)
@@ -189,12 +189,10 @@ class Unit:
 
     def _timer(self, request: TimerDue) -> Answer:
         """Fire the instance's next timer that is due by then: the earliest, of those due together the one set first,
-        whatever the order in which the store lists them."""
+        whatever the order in which the store lists them. None if there is none, which proves nothing about the row that
+        was read: it is by the instance as this process remembers it."""
         draft = self._draft(request.instance_id)
-        timers = draft.instance.timers
-        if request.timer_id not in timers:
-            self.changes.timers_cleared.append((request.instance_id, request.timer_id))
-        timer = min(timers.values(), key=_due_at, default=None)
+        timer = min(draft.instance.timers.values(), key=_due_at, default=None)
         if timer is None or timer.due_at > request.due_at:
             return None
         return _outcome(self._apply(draft, _fired(request.instance_id, timer)), draft.instance)

@@ -11,11 +11,11 @@ import msgspec
 from eventsourcing.persistence import MapperDeserialisationError
 
 from statewright.engine.changes import effect_rows, instance_row
-from statewright.engine.events import AnyFact, EventDeferred, Trigger
+from statewright.engine.events import AnyFact, EventDeferred, InstanceCancelled, Trigger
 from statewright.engine.instance import Instance, evolve, result_id
 from statewright.engine.log import InstanceLog
 from statewright.engine.recorder import EffectRow, InstanceFilter, InstanceRow, TimerRow
-from statewright.engine.relatives import KINDS
+from statewright.engine.relatives import KINDS, LASTING
 from statewright.engine.requests import EFFECT_SOURCE, MESSAGE_SOURCE
 from statewright.engine.stores import open_store
 
@@ -41,7 +41,7 @@ class Verification(msgspec.Struct):
 class _Folded:
     """One instance as its facts tell it, with what they say about its other rows."""
 
-    __slots__ = ("cancelled", "effects", "inbox", "instance", "waiting")
+    __slots__ = ("cancelled", "closing", "effects", "inbox", "instance", "waiting")
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
@@ -49,6 +49,8 @@ class _Folded:
         self.waiting: set[tuple[str, str]] = set()
         self.effects: dict[str, EffectRow] = {}
         self.cancelled: set[str] = set()
+        self.closing: set[str] = set()
+        """The effects that were asked for when it was cancelled, and so are not."""
 
 
 def verify_store(url: str) -> Verification:
@@ -125,8 +127,11 @@ def _note(one: _Folded, fact: AnyFact, partitions: int, found: Verification) -> 
     trigger: Trigger | None = getattr(fact, "trigger", None)
     if trigger is not None and trigger.kind != "timer":
         _note_identity(one, trigger, fact, found)
-    one.effects |= {row.effect_id: row for row in effect_rows(fact, partitions, fact.time)}
+    asked = {row.effect_id: row for row in effect_rows(fact, partitions, fact.time)}
+    one.effects |= asked
     one.cancelled.update(getattr(fact, "effects_cancelled", ()))
+    if isinstance(fact, InstanceCancelled):
+        one.closing |= asked.keys()
 
 
 def _note_identity(one: _Folded, trigger: Trigger, fact: AnyFact, found: Verification) -> None:
@@ -211,7 +216,8 @@ def _states(one: _Folded, row: EffectRow, folded: dict[str, _Folded]) -> tuple[s
         return ("done", "failed")
     elif row.effect_id in one.cancelled:
         return ("cancelled",)
-    return ("cancelled",) if one.instance.status == "cancelled" else ("pending", "running")
+    is_dropped = one.instance.status == "cancelled" and row.effect_id not in one.closing and row.kind not in LASTING
+    return ("cancelled",) if is_dropped else ("pending", "running")
 
 
 def _has_arrived(row: EffectRow, folded: dict[str, _Folded]) -> bool:

@@ -10,9 +10,25 @@ import asyncio
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 _Job = tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]
+
+
+class Working(Protocol):
+    """Who does it: a thread, or a simulation of one (`tests/simulation`), which does it on the loop."""
+
+    def call(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """Do `function(*args)` after all that was called before; the future has its result or exception."""
+        ...
+
+    def close(self) -> None:
+        """Return once all that was called has been done."""
+        ...
+
+
+Workers = Callable[[str], Working]
+"""Makes one by name, on the loop that will call it."""
 
 
 class Worker:

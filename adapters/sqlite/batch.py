@@ -124,7 +124,7 @@ def _statements() -> Iterable[str]:
     )
     yield (
         f"UPDATE effects SET state = {_cell(0)}, error = {_cell(1)} FROM json_each(NEW.effects_ended) AS given"
-        f" WHERE effects.instance_id = {_cell(3)} AND effects.effect_id = {_cell(2)}"
+        f" WHERE effects.instance_id = {_cell(3)} AND effects.effect_id = {_cell(2)} AND effects.state <> 'done'"
     )
 
 

@@ -20,7 +20,7 @@ APPLICATION_ID = 0x53547772
 OPEN = "state IN ('pending', 'running')"
 """Of an effect: still to be performed. Queries say it in these words, so that SQLite finds the partial index."""
 
-TRANSIENT = "kind NOT IN ('cancel', 'done')"
+TRANSIENT = "kind NOT IN ('start', 'cancel', 'done')"
 """Of an effect: not performed any more once the instance that asked for it is cancelled."""
 
 TABLES = (

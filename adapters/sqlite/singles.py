@@ -29,7 +29,7 @@ _STATUS = "UPDATE instances SET status = ?1 WHERE id = ?2 AND status <> ?1"
 _TIMER_CLEARED = "DELETE FROM timers WHERE instance_id = ? AND timer_id = ?"
 _TIMER_SET = f"{_insert('timers', TimerRow)} {TIMERS_REPLACED}"
 _EFFECT = _insert("effects", EffectRow)
-_EFFECT_ENDED = "UPDATE effects SET state = ?, error = ? WHERE instance_id = ? AND effect_id = ?"
+_EFFECT_ENDED = "UPDATE effects SET state = ?, error = ? WHERE instance_id = ? AND effect_id = ? AND state <> 'done'"
 _CLOSED = (
     "DELETE FROM timers WHERE instance_id = ?",
     f"UPDATE effects SET state = 'cancelled' WHERE {OPEN} AND {TRANSIENT} AND instance_id = ?",

@@ -10,6 +10,8 @@ from typing import Any
 
 from eventsourcing.persistence import StoredEvent
 
+from statewright.adapters.memory.factory import Factory as MemoryFactory
+from statewright.adapters.memory.recorder import MemoryInstanceRecorder
 from statewright.adapters.sqlite.factory import Factory
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.engine.recorder import Changes, InstanceRecorder
@@ -66,4 +68,24 @@ class SQLiteBatchHarness(SQLiteHarness):
         return recorder, close
 
 
-IMPLEMENTATIONS: dict[str, type[Harness]] = {"sqlite": SQLiteHarness, "sqlite in batches": SQLiteBatchHarness}
+class MemoryHarness(Harness):
+    """All who open it share one recorder, as they would a database."""
+
+    def _open(self, environment: dict[str, str]) -> tuple[InstanceRecorder, Callable[[], None]]:
+        factory = MemoryFactory({"MEMORY_NAME": str(self.folder), **environment})
+        return factory.application_recorder(), factory.close
+
+    @contextmanager
+    def uncommitted(
+        self, recorder: MemoryInstanceRecorder, events: Sequence[StoredEvent], changes: Changes
+    ) -> Iterator[None]:
+        recorder._check(changes)
+        yield  # All that is written is written in one go; until then there is nothing to be seen.
+        recorder.insert_events(events, changes=changes)
+
+
+IMPLEMENTATIONS: dict[str, type[Harness]] = {
+    "sqlite": SQLiteHarness,
+    "sqlite in batches": SQLiteBatchHarness,
+    "memory": MemoryHarness,
+}

@@ -147,6 +147,14 @@ def test_an_ended_effect_is_kept_and_never_claimed_again(recorder: InstanceRecor
     assert [row.effect_id for row in claim(recorder, now=10**18)] == ["a-1-1"]
 
 
+def test_what_is_done_stays_done(recorder: InstanceRecorder) -> None:
+    request(recorder, effect(0), effect(1))
+    for number, states in enumerate((("done", "failed"), ("failed", "done"))):
+        for state in states:
+            recorder.insert_events([], changes=Changes(effects_ended=[(state, state, f"a-1-{number}")]))
+    assert [(row.state, row.error) for row in recorder.select_effects("a")] == [("done", "done")] * 2
+
+
 def test_an_effect_requested_and_ended_in_one_transaction_is_ended(recorder: InstanceRecorder) -> None:
     both = Changes(effects_requested=[effect()], effects_ended=[("done", "", "a-1-0")])
     recorder.insert_events([], changes=both)
@@ -166,10 +174,11 @@ def test_closing_an_instance_cancels_what_is_open_and_nothing_else(recorder: Ins
 
 
 def test_closing_spares_what_is_asked_for_with_it_and_what_relatives_wait_for(recorder: InstanceRecorder) -> None:
-    lasting = [effect(index, kind=kind) for index, kind in enumerate(("cancel", "done"))]
-    request(recorder, *lasting, effect(2, kind="start"))
-    recorder.insert_events([], changes=Changes(effects_requested=[effect(3)], instances_closed=["a"]))
-    assert [row.state for row in recorder.select_effects("a")] == ["pending", "pending", "cancelled", "pending"]
+    lasting = [effect(index, kind=kind) for index, kind in enumerate(("start", "cancel", "done"))]
+    request(recorder, *lasting, effect(3, kind="send"))
+    recorder.insert_events([], changes=Changes(effects_requested=[effect(4)], instances_closed=["a"]))
+    states = [row.state for row in recorder.select_effects("a")]
+    assert states == ["pending", "pending", "pending", "cancelled", "pending"]
 
 
 def test_due_effects_of_all_kinds_are_taken_in_the_order_of_request(recorder: InstanceRecorder) -> None:

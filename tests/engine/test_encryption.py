@@ -318,7 +318,8 @@ def test_whoever_adds_a_column_decides_whether_it_is_secret() -> None:
     assert set(Changes.__struct_fields__) == {
         "inbox", "instances", "timers_cleared", "timers_set", "effects_requested", "effects_ended", "instances_closed",
     }  # fmt: skip
-    assert [row._fields for row in (InboxRow, InstanceRow, TimerRow, EffectRow, ParkedRow, DefinitionRow, ScheduleRow)] == [
+    rows = (InboxRow, InstanceRow, TimerRow, EffectRow, ParkedRow, DefinitionRow, ScheduleRow)
+    assert [row._fields for row in rows] == [
         ("instance_id", "source", "event_id", "sequence", "digest"),
         (
             "id", "definition", "version", "status", "configuration", "context", "sequence", "started_at", "updated_at",
@@ -332,7 +333,7 @@ def test_whoever_adds_a_column_decides_whether_it_is_secret() -> None:
         ("parked_id", "received_at", "subject", "reason", "headers", "payload"),
         ("name", "version", "digest", "json"),
         (
-            "id", "definition", "version", "cron", "tz", "context", "catch_up", "overlap", "end_at", "status", "next_at",
-            "last_at", "note", "actor", "created_at",
+            "id", "definition", "version", "cron", "tz", "context", "catch_up", "overlap", "end_at", "status",
+            "next_at", "last_at", "note", "actor", "created_at",
         ),
     ]  # fmt: skip

@@ -1,0 +1,162 @@
+"""What must be true of a store once everything has come to rest, whatever went wrong before.
+
+violations(world, workload) -> sentences, none if all is well
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from statewright.engine.events import ENDED, AnyFact, InstanceStarted
+from statewright.engine.instance import Instance, evolve, timer_of, timer_trigger_id
+from statewright.engine.log import InstanceLog
+from statewright.engine.relatives import KINDS
+from statewright.engine.requests import EFFECT_SOURCE, ExternalEvent, Started
+from statewright.engine.verify import verify_log
+from statewright.projections.metrics import Metrics
+from tests.simulation.charts import CHARTS
+from tests.simulation.workload import Workload
+from tests.simulation.world import World
+
+_EVER = 2**63 - 1
+
+
+def violations(world: World, workload: Workload) -> list[str]:
+    """All that is not as it must be."""
+    log = InstanceLog(dict(world.store.environment))
+    try:
+        facts = _facts_by_instance(log)
+        instances = {instance_id: _fold(one) for instance_id, one in facts.items()}
+        return [
+            *workload.wrong,
+            *world.loop.troubles,
+            *verify_log(log).differences,
+            *_answers(workload, facts),
+            *_timers(world, facts),
+            *_effects(world, facts, instances),
+            *_families(facts, instances),
+            *_projection(world, log),
+            *_tallies(facts, instances),
+        ]
+    finally:
+        log.close()
+
+
+def _facts_by_instance(log: InstanceLog) -> dict[str, list[AnyFact]]:
+    facts: dict[str, list[AnyFact]] = {}
+    for entry in log.following(0, _EVER):
+        facts.setdefault(entry.fact.instance_id, []).append(entry.fact)
+    return facts
+
+
+def _fold(facts: list[AnyFact]) -> Instance:
+    instance: Instance | None = None
+    for fact in facts:
+        instance = evolve(instance, fact)
+    assert instance is not None
+    return instance
+
+
+def _answers(workload: Workload, facts: dict[str, list[AnyFact]]) -> Iterator[str]:
+    """What was answered is in the log, where the answer says."""
+    for request, answer in workload.answers:
+        recorded = facts.get(request.instance_id, [])
+        if isinstance(answer, Started):
+            if not (recorded and isinstance(recorded[0], InstanceStarted)):
+                yield f"{request} was answered {answer}, but the instance has no start"
+            continue
+        assert isinstance(request, ExternalEvent)
+        trigger = getattr(recorded[answer.sequence - 1], "trigger", None) if answer.sequence <= len(recorded) else None
+        if trigger is None or (trigger.source, trigger.id) != (request.source, request.id):
+            yield f"{request} was answered {answer}, but the fact there is of {trigger}"
+
+
+def _timers(world: World, facts: dict[str, list[AnyFact]]) -> Iterator[str]:
+    """Each fires once, of those that are set, and not before it is due; none is left over."""
+    for instance_id, recorded in facts.items():
+        instance: Instance | None = None
+        for fact in recorded:
+            trigger = getattr(fact, "trigger", None)
+            if instance is not None and trigger is not None and trigger.kind == "timer":
+                set_ = instance.timers.get(timer_of(trigger))
+                waiting = trigger in instance.deferred and instance.status != "paused"
+                if not waiting and (set_ is None or timer_trigger_id(set_) != trigger.id):
+                    yield f"timer '{trigger.id}' of '{instance_id}' fired at {fact.sequence}, where it is not set"
+                # One that was due may be recorded after the clock has been set back.
+                if fact.time < int(trigger.id.rpartition("@")[2]) - world.clock.set_back_ns:
+                    yield f"timer '{trigger.id}' of '{instance_id}' fired too early, at {fact.time}"
+            instance = evolve(instance, fact)
+    for row in world.recorder._timers.values():
+        yield f"timer {row} is left over"
+
+
+def _effects(world: World, facts: dict[str, list[AnyFact]], instances: dict[str, Instance]) -> Iterator[str]:
+    """Each is performed at least once and has one result, which some attempt has had; unless it was cancelled."""
+    results = {
+        fact.trigger.id.removesuffix("-result"): fact.trigger  # type: ignore[union-attr]
+        for recorded in facts.values()
+        for fact in recorded
+        if (trigger := getattr(fact, "trigger", None)) is not None and trigger.source == EFFECT_SOURCE
+    }
+    for row in world.recorder._effects.values():
+        if row.state in ("pending", "running"):
+            yield f"effect {row} is left over"
+        if row.kind in KINDS:
+            continue
+        seen = world.performed.get(row.effect_id, [])
+        result = results.get(row.effect_id)
+        if row.state == "done" and (result is None or result.data not in seen):
+            yield f"effect {row} has the result {result}, but what was performed gave {seen}"
+        if row.state == "failed" and (result is None or not any(isinstance(one, str) for one in seen)):
+            yield f"effect {row} has failed with {result}, but what was performed gave {seen}"
+        if row.state == "cancelled" and instances[row.instance_id].status != "cancelled":
+            yield f"effect {row} is cancelled, but its instance is not"
+
+
+def _families(facts: dict[str, list[AnyFact]], instances: dict[str, Instance]) -> Iterator[str]:
+    """Every child that was begun is there once, and runs on only while its parent has it."""
+    begun: dict[str, str] = {}
+    for instance_id, recorded in facts.items():
+        for fact in recorded:
+            for link in getattr(fact, "children_started", ()):
+                if link.instance_id in begun:
+                    yield f"child '{link.instance_id}' was begun twice"
+                begun[link.instance_id] = instance_id
+    for child_id, parent_id in begun.items():
+        child, parent = instances.get(child_id), instances[parent_id]
+        held = child_id in {link.instance_id for link in parent.children.values()} and parent.status not in ENDED
+        if child is None:
+            if held:
+                yield f"child '{child_id}' of '{parent_id}' was never started"
+        elif child.parent is None or child.parent.instance_id != parent_id:
+            yield f"child '{child_id}' of '{parent_id}' has parent {child.parent}"
+        elif child.status not in ENDED and not held:
+            yield f"child '{child_id}' of '{parent_id}' is {child.status}, but nobody has it any more"
+    for instance_id, instance in instances.items():
+        if instance.parent is not None and instance_id not in begun:
+            yield f"instance '{instance_id}' has a parent that never began it"
+
+
+def _projection(world: World, log: InstanceLog) -> Iterator[str]:
+    """The figures are those of a fold from zero."""
+    metrics = Metrics({})
+    metrics.apply_all(entry.fact for entry in log.following(0, _EVER))
+    with world.view.snapshot() as stored:
+        found = stored.figures()
+    if found != metrics.figures:
+        yield f"the metrics are {found}, a fold from zero gives {metrics.figures}"
+
+
+def _tallies(facts: dict[str, list[AnyFact]], instances: dict[str, Instance]) -> Iterator[str]:
+    """A tally has added up what was accepted, in order: what the chart does, said once more."""
+    for instance_id, instance in instances.items():
+        if instance.definition != CHARTS[0].name:
+            continue
+        seen: list[Any] = []
+        for fact in facts[instance_id]:
+            trigger = getattr(fact, "trigger", None)
+            if trigger is not None and trigger.name == "add" and getattr(fact, "taken", ()):
+                seen.append(trigger.data)
+        if instance.context["seen"] != seen:
+            yield f"tally '{instance_id}' has {instance.context['seen']}, accepted were {seen}"

@@ -1,0 +1,138 @@
+"""A store in memory that fails and crashes where the faults say; what it has committed outlives every process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from eventsourcing.persistence import IntegrityError, OperationalError, StoredEvent
+from eventsourcing.popo import POPOAggregateRecorder
+
+from statewright.adapters.memory.recorder import MemoryInstanceRecorder
+from statewright.adapters.memory.store import MemoryStore
+from statewright.adapters.memory.views import MemoryMetricsView
+from statewright.engine.recorder import Changes, DefinitionRow, EffectRow, TimerRow
+from statewright.engine.relatives import KINDS
+from statewright.projections.metrics import Figures, Key, Run
+from tests.simulation.faults import Crashed, Fault, Faults
+
+
+class FaultPoints:
+    """What code in a process meets at a boundary."""
+
+    def __init__(self, faults: Faults, crash: Callable[[], None]) -> None:
+        self.faults = faults
+        self._crash = crash
+
+    def crash(self) -> None:
+        """The process dies here: raises `Crashed`."""
+        self._crash()
+        raise Crashed
+
+    def may_crash(self, fault: Fault, often: float = 1.0) -> None:
+        """The process may die here: raises `Crashed`."""
+        if self.faults.strike(fault, often):
+            self.crash()
+
+    def may_fail(self, fault: Fault, often: float = 1.0) -> None:
+        """The store may fail here, with nothing written, or written and nothing said."""
+        if self.faults.strike(fault, often):
+            raise OperationalError(fault.name.lower().replace("_", " "))
+
+
+class SimulatedRecorder(MemoryInstanceRecorder):
+    """The recorder that all processes share; the faults are those of the process that calls."""
+
+    points: FaultPoints
+
+    def insert_events(
+        self, stored_events: Sequence[StoredEvent], *, changes: Changes | None = None, **kwargs: Any
+    ) -> Sequence[int] | None:
+        points = self.points
+        points.may_crash(Fault.BEFORE_COMMIT)
+        if changes is not None and any(kind_of(self, ended[2]) in KINDS for ended in changes.effects_ended):
+            points.may_crash(Fault.MESSAGE_NOT_ENDED)
+        points.may_fail(Fault.COMMIT_FAILS)
+        if points.faults.strike(Fault.COMMIT_CONFLICT):
+            raise IntegrityError("another writer was first")
+        positions = super().insert_events(stored_events, changes=changes, **kwargs)
+        points.may_fail(Fault.COMMIT_UNKNOWN)
+        points.may_crash(Fault.AFTER_COMMIT)
+        return positions
+
+    def select_events(self, *args: Any, **kwargs: Any) -> Sequence[StoredEvent]:
+        self.points.may_fail(Fault.READ_FAILS)
+        return super().select_events(*args, **kwargs)
+
+    def due_timers(self, now: int, limit: int) -> Sequence[TimerRow]:
+        self.points.may_fail(Fault.READ_FAILS)
+        rows = super().due_timers(now, limit)
+        if rows:
+            self.points.may_crash(Fault.TIMER_NOT_FIRED)
+        return rows
+
+    def claim_effects(self, *args: Any, **kwargs: Any) -> Sequence[EffectRow]:
+        rows = super().claim_effects(*args, **kwargs)
+        self.points.may_fail(Fault.CLAIM_UNKNOWN)
+        self.points.may_crash(Fault.EFFECT_CLAIMED)
+        return rows
+
+    def next_effect_at(self, *, names: Sequence[str], kinds: Sequence[str]) -> int | None:
+        self.points.may_fail(Fault.READ_FAILS)
+        return super().next_effect_at(names=names, kinds=kinds)
+
+    def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:
+        self.points.may_fail(Fault.RETRY_FAILS)
+        return super().retry_effect(effect_id, lease_epoch, due_at, error)
+
+    def release_effects(self) -> int:
+        self.points.may_fail(Fault.RELEASE_FAILS)
+        return super().release_effects()
+
+    def insert_definition(self, row: DefinitionRow) -> None:
+        self.points.may_fail(Fault.DEFINITION_FAILS)
+        self.points.may_crash(Fault.DEFINITION_CRASH)
+        super().insert_definition(row)
+
+
+def kind_of(recorder: MemoryInstanceRecorder, effect_id: str) -> str:
+    row = recorder._effects.get(effect_id)
+    return row.kind if row is not None else ""
+
+
+class SimulatedSnapshots(POPOAggregateRecorder):
+    """Where snapshots are kept, with their faults."""
+
+    points: FaultPoints
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        self.points.may_fail(Fault.SNAPSHOT_FAILS, 20)
+        self.points.may_crash(Fault.SNAPSHOT_CRASH, 20)
+        return super().insert_events(stored_events, **kwargs)
+
+
+class SimulatedView(MemoryMetricsView):
+    """A read model with its faults."""
+
+    points: FaultPoints
+
+    def save(self, *, after: int, position: int, figures: Mapping[Key, Figures], runs: Mapping[str, Run]) -> None:
+        self.points.may_fail(Fault.PROJECTION_FAILS)
+        self.points.may_crash(Fault.PROJECTION_BEFORE)
+        super().save(after=after, position=position, figures=figures, runs=runs)
+        self.points.may_fail(Fault.PROJECTION_UNKNOWN)
+        self.points.may_crash(Fault.PROJECTION_AFTER)
+
+
+class SimulatedStore(MemoryStore):
+    """A store that several processes may believe to own: who was paused does not know that it was given up."""
+
+    def __init__(self, recorder: SimulatedRecorder, points: FaultPoints) -> None:
+        super().__init__(recorder=recorder)
+        self.url = "memory:simulated"  # In messages, which are to be the same in every run.
+        snapshots = SimulatedSnapshots()
+        recorder.points = snapshots.points = points
+        self.database.snapshots = snapshots
+
+    def acquire(self) -> None:
+        """Any process may."""

@@ -1,0 +1,291 @@
+"""The simulated world: processes that run the real engine one after another (or one beside another that was paused),
+a bus between them and those who send, and the effects that handlers have on the outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections import defaultdict
+from contextvars import copy_context
+from random import Random
+from typing import Any, NoReturn
+
+from statewright.engine import EffectCall, Engine, PermanentError
+from statewright.engine.clock import SECOND_NS
+from statewright.engine.errors import BusyError, ConflictError, UnavailableError
+from statewright.engine.relatives import KINDS
+from statewright.engine.requests import ControlRequest, ExternalEvent, StartRequest
+from statewright.projections.metrics_view import MetricsProjection
+from tests.simulation.charts import CHARTS, HANDLED
+from tests.simulation.faults import Crashed, Fault, Faults
+from tests.simulation.loop import Process, SimulatedClock, SimulatedLoop, SimulatedWorker
+from tests.simulation.store import FaultPoints, SimulatedRecorder, SimulatedStore, SimulatedView
+
+ANSWER_WITHIN_S = 15.0
+"""How long a sender waits before it sends again."""
+LOOKS_MAX = 1_000
+_EVER = 2**63 - 1
+AGAIN = (UnavailableError, BusyError, ConflictError)
+"""Answers after which a sender sends again."""
+
+Sent = StartRequest | ExternalEvent | ControlRequest
+
+
+class Node(Process):
+    """A process with an engine in it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.engine: Engine | None = None
+        self.gone = asyncio.Event()
+        """It died, or is to be thought dead."""
+
+
+class World:
+    """Everything outside the engine. `options` are handed to `Engine.open`."""
+
+    recorder_class: type[SimulatedRecorder] = SimulatedRecorder
+    view_class: type[SimulatedView] = SimulatedView
+
+    def __init__(self, seed: int, *, verbose: bool = False) -> None:
+        self.rng = rng = Random(seed)
+        self.seed = seed
+        self._verbose = verbose
+        self.trace = io.StringIO()
+        self.loop = SimulatedLoop(rng, rng.choice((0.0, 0.1, 0.7)))  # type: ignore[abstract]
+        self.clock = SimulatedClock(self.loop)
+        self.faults = Faults(rng, self.say)
+        points = FaultPoints(self.faults, self.crash)
+        self.recorder = self.recorder_class()
+        self.store = SimulatedStore(self.recorder, points)
+        self.view = self.view_class()
+        self.view.points = points
+        self._points = points
+        self._latency_s = rng.choice((0.0001, 0.005, 0.2))
+        self.residents_max = rng.choice((0, 1, 10_000, 10_000))
+        self.nodes: list[Node] = []
+        self.serving: Node | None = None
+        self.performed: dict[str, list[Any]] = defaultdict(list)
+        """What the outside has seen of each effect, attempt by attempt: the result, or the error."""
+
+    def say(self, what: str) -> None:
+        """Into the schedule of the run, by which two runs are compared."""
+        line = f"{self.loop.now_ns / SECOND_NS:14.6f}  {what}\n"
+        self.trace.write(line)
+        if self._verbose:
+            print(line, end="")
+
+    # Processes
+    def crash(self) -> None:
+        """The process whose code is running dies."""
+        node = _current_node()
+        self.say(f"{node.name} dies")
+        node.alive = False
+        node.gone.set()
+
+    async def supervise(self) -> NoReturn:
+        """Keep one process serving, for ever."""
+        while True:
+            node = Node(f"process {len(self.nodes) + 1}")
+            self.nodes.append(node)
+            opening = self.loop.create_task(self._open(node), context=node.context)
+            gone = asyncio.ensure_future(node.gone.wait())
+            await asyncio.wait((opening, gone), return_when=asyncio.FIRST_COMPLETED)
+            if opening.done() and opening.result():
+                self.serving = node
+                await gone
+                self.serving = None
+            gone.cancel()
+            await asyncio.sleep(self.delay_s(3.0))
+
+    async def _open(self, node: Node) -> bool:
+        """Open an engine in `node`; whether that went well."""
+        engine = Engine.open(
+            self.store,
+            charts=CHARTS,
+            clock=_DecidingClock(self, node),
+            residents_max=self.residents_max,
+            workers=lambda name: SimulatedWorker(self.loop, lambda: self.delay_s(self._latency_s)),
+            **self.options(),
+        )
+        try:
+            await engine.__aenter__()
+        except UnavailableError as error:
+            self.say(f"{node.name} can't open: {error}")
+            return False
+        except Crashed:
+            return False
+        for name in HANDLED:
+            engine.handler(name)(self._handle)
+        await engine.attach(MetricsProjection(self.view, engine.on_reader, engine.on_writer))
+        node.engine = engine
+        self.say(f"{node.name} serves")
+        return True
+
+    def options(self) -> dict[str, Any]:
+        """More of what engines are opened with."""
+        return {}
+
+    def delay_s(self, most: float) -> float:
+        """Usually short, sometimes as long as `most`."""
+        return most * self.rng.random() ** 3
+
+    async def disturb(self) -> None:
+        """Pause processes, close them in order, and let the clock leap, until all is healed."""
+        while not self.faults.healed:
+            await asyncio.sleep(self.rng.expovariate(0.5))
+            node = self.serving
+            if node is None:
+                continue
+            if self.faults.strike(Fault.PAUSED, 5):
+                self.loop.create_task(self._pause(node))
+            elif self.faults.strike(Fault.CLOSED, 3):
+                self.loop.create_task(self._close(node), context=node.context)
+            elif self.faults.strike(Fault.CLOCK_LEAPS, 3):
+                self.clock.leap(self.rng.choice((-10, -1, 1, 30, 700)) * SECOND_NS)
+
+    async def _pause(self, node: Node) -> None:
+        """Stop it, have another take over, let it wake and go on believing that it serves, until it dies."""
+        self.say(f"{node.name} is paused")
+        node.paused = True
+        node.gone.set()
+        await asyncio.sleep(self.rng.uniform(0.1, 20.0))
+        self.say(f"{node.name} wakes")
+        self.loop.wake(node)
+        await asyncio.sleep(self.rng.uniform(0.01, 20.0))
+        if node.alive:
+            self.say(f"{node.name} is killed")
+            node.alive = False
+
+    async def _close(self, node: Node) -> None:
+        self.say(f"{node.name} is closed")
+        self.serving = None
+        assert node.engine is not None
+        await node.engine.close()
+        self.say(f"{node.name} has closed")
+        node.alive = False
+        node.gone.set()
+
+    # The outside
+    async def _handle(self, call: EffectCall) -> Any:
+        """Perform an effect: it takes time, and may fail, once or for good."""
+        await asyncio.sleep(self.delay_s(4.0))
+        drawn = self.rng.random()
+        result = self.rng.randrange(100)
+        error = "it broke" if drawn < 0.1 else "it may work later" if drawn < 0.2 else ""
+        self.performed[call.effect_id].append(error or result)
+        self.say(f"{_current_node().name} performs {call.effect_id} attempt {call.attempt}: {error or result}")
+        if self.faults.strike(Fault.EFFECT_NOT_RECORDED, 5):
+            self.crash()
+            await asyncio.sleep(0)
+        if drawn < 0.1:
+            raise PermanentError(error)
+        if error:
+            raise OSError(error)
+        return result
+
+    # The bus
+    async def ask(self, request: Sent) -> Any:
+        """Send `request` until there is an answer that is one; that answer, or the error that it is."""
+        while True:
+            answer = await self._ask_once(request)
+            if answer is not None and not isinstance(answer, AGAIN):
+                return answer
+            await asyncio.sleep(self.delay_s(2.0))
+
+    async def _ask_once(self, request: Sent) -> Any:
+        """The answer, None if it did not come in time."""
+        reply: asyncio.Future[Any] = self.loop.create_future()
+        if not self.faults.strike(Fault.REQUEST_LOST):
+            self._carry(request, reply)
+        while self.faults.strike(Fault.REQUEST_DOUBLED):
+            self._carry(request, reply)
+        await asyncio.wait((reply,), timeout=ANSWER_WITHIN_S)
+        return reply.result() if reply.done() else None
+
+    def _carry(self, request: Sent, reply: asyncio.Future[Any]) -> None:
+        late = self.faults.strike(Fault.REQUEST_LATE, 3)
+        delay_s = self.rng.uniform(0, 2 * ANSWER_WITHIN_S) if late else self.delay_s(self._latency_s)
+        self.loop.call_later(delay_s, self._arrive, request, reply)
+
+    def _arrive(self, request: Sent, reply: asyncio.Future[Any]) -> None:
+        """At the engine that serves, if any does; else it is lost."""
+        node = self.serving
+        if node is not None and node.alive:
+            self.loop.call_soon(self._serve, node, request, reply, context=node.context)
+
+    def _serve(self, node: Node, request: Sent, reply: asyncio.Future[Any]) -> None:
+        """In the process: what a door does."""
+        assert node.engine is not None
+        try:
+            answered = node.engine.submit(request)
+        except AGAIN as error:
+            self._answer(reply, error)
+            return
+        answered.add_done_callback(lambda done: self._answer(reply, done.exception() or done.result()))
+
+    def _answer(self, reply: asyncio.Future[Any], answer: Any) -> None:
+        if self.faults.strike(Fault.BEFORE_ACK):
+            self.crash()
+            return
+        if not self.faults.strike(Fault.REPLY_LOST):
+            outside = copy_context()
+            Process.leave(outside)
+            self.loop.call_later(self.delay_s(self._latency_s), _reply, reply, answer, context=outside)
+
+    # Rest
+    async def until_quiet(self) -> None:
+        """Let time run until nothing is to be done any more: no more faults, one process."""
+        self.faults.healed = True
+        for node in self.nodes[:-1]:
+            if node is not self.serving:
+                node.alive = False
+        for _ in range(LOOKS_MAX):
+            await asyncio.sleep(5.0)
+            busy = self._busy_with()
+            if not busy:
+                return
+        raise AssertionError(f"expected everything to come to rest, but {busy}")
+
+    def _busy_with(self) -> str:
+        """What is still to be done, "" if nothing is."""
+        recorder, position = self.recorder, self.recorder.max_notification_id() or 0
+        if self.serving is None:
+            return "nobody serves"
+        if timers := recorder.due_timers(_EVER, 3):
+            return f"timers are set: {timers} at {self.clock.now()}"
+        if recorder.next_effect_at(names=HANDLED, kinds=KINDS) is not None:
+            return f"effects are open: {[recorder._effects[effect_id] for effect_id in recorder._open]}"
+        if self.view.position != position:
+            return f"the metrics are at {self.view.position} of {position}"
+        return ""
+
+
+class _DecidingClock:
+    """A process's clock. The engine looks at it right before it decides."""
+
+    def __init__(self, world: World, node: Node) -> None:
+        self._world = world
+        self._node = node
+
+    def now(self) -> int:
+        if self._node.alive and self._world.faults.strike(Fault.BEFORE_DECIDE, 0.3):
+            self._world.say(f"{self._node.name} dies")
+            self._node.alive = False  # What it decides now, nobody will see.
+            self._node.gone.set()
+        return self._world.clock.now()
+
+    async def sleep_until(self, due_at: int) -> None:
+        await self._world.clock.sleep_until(due_at)
+
+
+def _reply(reply: asyncio.Future[Any], answer: Any) -> None:
+    if not reply.done():
+        reply.set_result(answer)
+
+
+def _current_node() -> Node:
+    node = Process.current()
+    assert isinstance(node, Node)
+    return node
