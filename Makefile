@@ -9,7 +9,7 @@ STAMP   = $(VENV)/.installed
 $(STAMP): pyproject.toml hatch_build.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --group dev --editable ".[server,fast,svg]"
+	$(BIN)/python -m pip install --quiet --group dev --editable ".[server,fast,svg,postgres]"
 	touch $@
 
 demo: $(STAMP)

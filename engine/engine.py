@@ -32,7 +32,7 @@ from statewright.engine.recorder import (
 from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest
 from statewright.engine.residents import RESIDENTS_MAX
 from statewright.engine.runtime import Runtime
-from statewright.engine.stores import bus_opener, open_store
+from statewright.engine.stores import bus_opener, open_store, redacted
 from statewright.engine.tasks import end
 from statewright.engine.timers import Timers
 from statewright.statecharts.chart import Chart
@@ -108,7 +108,7 @@ class Engine:
             await self._enter()
         except PersistenceError as error:
             await self.close()
-            raise UnavailableError(f"store {self._url} can't be used: {error}") from error
+            raise UnavailableError(f"store {redacted(self._url)} can't be used: {error}") from error
         except BaseException:
             await self.close()
             raise
@@ -213,7 +213,7 @@ class Engine:
     def submit(self, request: StartRequest | ExternalEvent | ControlRequest) -> asyncio.Future[Any]:
         """Queue a request whose ids have been checked; for adapters, which needn't await one to queue the next."""
         if self._read_only:
-            raise UnavailableError(f"store {self._url} is open for reading only")
+            raise UnavailableError(f"store {redacted(self._url)} is open for reading only")
         return self._running.submit(request)
 
     # Queries
@@ -290,7 +290,7 @@ class Engine:
         try:
             await self.on_writer(self.recorder.park, row)
         except PersistenceError as error:
-            raise UnavailableError(f"store {self._url} can't be written: {error}") from error
+            raise UnavailableError(f"store {redacted(self._url)} can't be written: {error}") from error
 
     async def attach(self, projection: Projection) -> None:
         """Feed every fact to `projection`, from its position on, for as long as the engine is open."""
@@ -307,7 +307,7 @@ class Engine:
         try:
             return await self._running.on_reader(function, *args)
         except (PersistenceError, MapperDeserialisationError) as error:
-            raise UnavailableError(f"store {self._url} can't be read: {error}") from error
+            raise UnavailableError(f"store {redacted(self._url)} can't be read: {error}") from error
 
     @property
     def _running(self) -> Runtime:

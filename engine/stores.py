@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import entry_points
 from typing import Any
 
-from statewright.engine.errors import InvalidError
+from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.recorder import Store
 
 STORES = "statewright.stores"
@@ -16,9 +17,18 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
     """The store behind `url`, by its scheme. Raises `InvalidError` for an unknown scheme, and what the store raises."""
     scheme, separator, _ = url.partition(":")
     if not separator:
-        raise InvalidError(f"expected a store URL such as sqlite:///app.db, got {url!r}")
-    store: Store = _load(STORES, scheme, f"store URL {url!r}")(url, read_only=read_only)
+        raise InvalidError(f"expected a store URL such as sqlite:///app.db, got {redacted(url)!r}")
+    store: Store = _load(STORES, scheme, f"store URL {redacted(url)!r}")(url, read_only=read_only)
     return store
+
+
+_USER_AND_PASSWORD = re.compile(r"(://[^:/?#]*:).*@", re.DOTALL)
+_PASSWORD_SETTING = re.compile(r"((?:password|passwd|secret|token)=)[^&\s]*", re.IGNORECASE)
+
+
+def redacted(url: str) -> str:
+    """`url` as it may be shown and logged: what could be a password is ***."""
+    return _PASSWORD_SETTING.sub(r"\1***", _USER_AND_PASSWORD.sub(r"\1***@", url))
 
 
 def bus_opener(name: str) -> Any:
@@ -31,4 +41,7 @@ def _load(group: str, name: str, what: str) -> Any:
     if name not in found:
         known = ", ".join(sorted(found)) or "none"
         raise InvalidError(f"expected one of the installed {group} ({known}), got {what}")
-    return found[name].load()
+    try:
+        return found[name].load()
+    except ImportError as error:
+        raise UnavailableError(f"{what} needs a library that is not installed: {error}") from error

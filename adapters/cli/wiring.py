@@ -24,7 +24,7 @@ from statewright.adapters.sqlite.views import SQLiteMetricsView
 from statewright.engine import Engine, Outcome, Started
 from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.recorder import InstanceRow
-from statewright.engine.stores import open_store
+from statewright.engine.stores import open_store, redacted
 from statewright.projections.metrics import Figures, Key
 from statewright.projections.metrics_view import MetricsProjection, MetricsView, read_metrics, rebuild_metrics
 from statewright.projections.visits import visits
@@ -119,7 +119,7 @@ async def connected(options: Options) -> AsyncIterator[Client]:
 
     where = options.nats or _owner_of(options.store)
     if where is None:
-        raise UnavailableError(f"no engine serves {options.store}: start one with `statewright serve`")
+        raise UnavailableError(f"no engine serves {redacted(options.store)}: start one with `statewright serve`")
     async with await Client.connect(where, name="statewright client") as client:
         yield client
 
@@ -165,7 +165,7 @@ async def serving(options: Options, charts: Iterable[str], handlers: Iterable[st
 def _served(engine: Engine, options: Options, nats: str) -> Served:
     wanted = {name for chart in engine.charts.values() for name in chart.handler_names}
     unhandled = sorted(wanted - engine.handled)
-    return Served(options.store, nats, os.getpid(), sorted(engine.charts), unhandled)
+    return Served(redacted(options.store), nats, os.getpid(), sorted(engine.charts), unhandled)
 
 
 async def handled(handlers: Iterable[str]) -> frozenset[str]:
@@ -181,7 +181,13 @@ async def handled(handlers: Iterable[str]) -> frozenset[str]:
 
 def metrics_view(engine: Engine) -> MetricsView:
     """Where the engine's store keeps metrics: in the same database."""
-    return SQLiteMetricsView(cast(SQLiteInstanceRecorder, engine.recorder).datastore)
+    recorder = engine.recorder
+    if isinstance(recorder, SQLiteInstanceRecorder):
+        return SQLiteMetricsView(recorder.datastore)
+    from statewright.adapters.postgres.recorder import PostgresInstanceRecorder
+    from statewright.adapters.postgres.views import PostgresMetricsView
+
+    return PostgresMetricsView(cast(PostgresInstanceRecorder, recorder).datastore)
 
 
 async def current_metrics(options: Options) -> dict[Key, Figures]:
