@@ -24,7 +24,7 @@ from eventsourcing.postgres import PostgresDatastore
 from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
-from statewright.adapters.postgres import arrays
+from statewright.adapters.postgres import arrays, batch
 from statewright.adapters.postgres.errors import translated_errors
 from statewright.adapters.postgres.location import parameters_of
 
@@ -91,26 +91,30 @@ class Datastore(PostgresDatastore):
         """The library's default, which is not asked for."""
 
     @contextmanager
+    def statement(self) -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
+        """The writing connection for one statement, which is a transaction of its own and durable when executed."""
+        with self._writing, translated_errors():
+            connection = self._ready_writer()
+            try:
+                yield connection.cursor(binary=True)
+            except BaseException:
+                self._clean(connection)
+                raise
+
+    @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
         """A transaction on the writing connection, committed when the block ends, rolled back if it raises. What it
         executes is on its way at once, and is answered when it fetches or when the block ends.
 
         One that is not `durable` survives this process's death but may be lost, whole, when the server crashes.
         """
-        with self._writing, translated_errors():
-            connection = self._ready_writer()
-            try:
-                cursor = connection.cursor(binary=True)  # Not closed: what it has fetched is read after the block.
-                with connection.pipeline() as pipeline:
-                    cursor.execute("BEGIN")
-                    if not durable:
-                        cursor.execute("SET LOCAL synchronous_commit = off")
-                    yield cursor
-                    connection.execute("COMMIT")
-                    pipeline.sync()
-            except BaseException:
-                self._clean(connection)
-                raise
+        with self.statement() as cursor, cursor.connection.pipeline() as pipeline:
+            cursor.execute("BEGIN")
+            if not durable:
+                cursor.execute("SET LOCAL synchronous_commit = off")
+            yield cursor  # Not closed here: what it has fetched is read after the block.
+            cursor.connection.execute("COMMIT")
+            pipeline.sync()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -188,7 +192,9 @@ class Datastore(PostgresDatastore):
             if connection is not None:
                 self._drop(connection)
             self._writer = None
-            connection = self._writer = self.connect()
+            connection = self.connect()
+            batch.prepare(connection)
+            self._writer = connection
         self._settle(connection)
         return connection
 

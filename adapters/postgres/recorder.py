@@ -1,6 +1,6 @@
 """The recorder on PostgreSQL: facts with inbox, instances, timers and effects in one transaction.
 
-Invariants: `insert_events` is one transaction in one round trip (`batch.py`). Positions in the log grow and become
+Invariants: `insert_events` is one transaction (`batch.py`). Positions in the log grow and become
 visible in their order, whoever writes; they have gaps where a transaction failed. Many processes may write.
 """
 
@@ -39,12 +39,12 @@ _WAITING = f"{OPEN} AND kind = queue.kind AND {QUEUE} = queue.name AND {_WITHIN}
 """The effects of one queue, in the words of the index `effects_waiting`."""
 
 _CLAIM = f"""WITH due AS MATERIALIZED (
-        SELECT number FROM unnest(%s, %s) AS queue(kind, name), LATERAL (
-            SELECT number, due_at FROM effects WHERE {_WAITING} AND due_at <= %s
+        SELECT instance_id, effect_id FROM unnest(%s, %s) AS queue(kind, name), LATERAL (
+            SELECT instance_id, effect_id, number, due_at FROM effects WHERE {_WAITING} AND due_at <= %s
             ORDER BY due_at, number LIMIT %s FOR UPDATE SKIP LOCKED) AS waiting
         ORDER BY due_at, number LIMIT %s)
     UPDATE effects SET state = 'running', attempt = attempt + 1, lease_epoch = lease_epoch + 1, due_at = %s
-    FROM due WHERE effects.number = due.number
+    FROM due WHERE effects.instance_id = due.instance_id AND effects.effect_id = due.effect_id
     RETURNING {", ".join(f"effects.{name}" for name in EffectRow._fields)}, effects.number"""
 _NEXT_EFFECT = f"""SELECT min(due_at) FROM unnest(%s, %s) AS queue(kind, name), LATERAL (
         SELECT due_at FROM effects WHERE {_WAITING} ORDER BY due_at LIMIT 1) AS earliest"""
@@ -76,12 +76,16 @@ class PostgresInstanceRecorder(PostgresTrackingRecorder, InstanceRecorder):
         **kwargs: Any,
     ) -> Sequence[int] | None:
         tracking = kwargs.get("tracking")
-        with self.datastore.write() as cursor:
-            if tracking is not None:
+        given = changes if changes is not None else Changes()
+        if tracking is None:
+            with self.datastore.statement() as cursor:
+                batch.write(cursor, stored_events, given, leases)
+        else:
+            with self.datastore.write() as cursor:
                 with self.datastore.library_cursor(cursor) as theirs:
                     self._insert_tracking(theirs, tracking)
-            batch.write(cursor, stored_events, changes if changes is not None else Changes(), leases)
-        return [row[0] for row in cursor.fetchall()] if stored_events else []
+                batch.write(cursor, stored_events, given, leases)
+        return [row[0] for row in cursor.fetchall()]
 
     def select_events(
         self,

@@ -83,7 +83,7 @@ _VERSION_1 = (
         PRIMARY KEY (instance_id, timer_id)) WITH ({_BUSY})""",
     "CREATE INDEX timers_due ON timers (due_at, partition)",
     f"""CREATE TABLE effects (
-        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        number bigint GENERATED ALWAYS AS IDENTITY,
         effect_id {_TEXT},
         instance_id {_TEXT},
         partition bigint NOT NULL,
@@ -95,7 +95,7 @@ _VERSION_1 = (
         lease_epoch bigint NOT NULL,
         data {_TEXT},
         error {_TEXT},
-        UNIQUE (instance_id, effect_id)) WITH (fillfactor = 80, {_BUSY})""",
+        PRIMARY KEY (instance_id, effect_id)) WITH (fillfactor = 80, {_BUSY})""",
     f"CREATE INDEX effects_waiting ON effects (kind, {QUEUE}, due_at, number, partition) WHERE {OPEN}",
     f"""CREATE TABLE definitions (
         number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
