@@ -247,7 +247,13 @@ class Runtime:
         if missing:
             batch = await self._load_missing(batch, missing, loaded)
         if ask_inbox and not all(resident.complete for resident in loaded.values()):
-            await self.on_reader(self._look_for_identities, batch, loaded)
+            try:
+                await self.on_reader(self._look_for_identities, batch, loaded)
+            except PersistenceError as error:
+                failure = UnavailableError(f"the store can't be read, it is not known what it has recorded: {error}")
+                failure.__cause__ = error
+                _answer_all(batch, failure)
+                return loaded, ()
         return loaded, batch
 
     async def _load_missing(

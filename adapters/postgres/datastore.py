@@ -253,12 +253,9 @@ class Datastore(PostgresDatastore):
 
 
 def _is_alive(connection: Connection) -> bool:
-    """Whether the server has not closed an idle connection, as far as is known here."""
-    if connection.closed:
-        return False
+    """Whether an idle connection is good, as far as is known here. A server has nothing to say on one but farewell (or
+    that its settings have changed, which costs no more than a new connection)."""
     try:
-        if select.select([connection.fileno()], [], [], 0)[0]:  # There is something to read: a farewell, or a notice.
-            connection.pgconn.consume_input()
-        return connection.info.status == ConnStatus.OK
+        return not connection.closed and not select.select([connection.fileno()], [], [], 0)[0]
     except (psycopg.Error, OSError, ValueError):
         return False

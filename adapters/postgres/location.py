@@ -35,6 +35,7 @@ def parameters_of(url: str) -> dict[str, str]:
     except (psycopg.ProgrammingError, UnicodeError):
         # libpq's own message may quote a part of the password.
         raise InvalidError(expected) from None
-    if "@" in found.get("host", ""):
+    ports = found.get("port", "").split(",")
+    if "@" in found.get("host", "") or not all(port == "" or port.isdecimal() for port in ports):
         raise InvalidError(expected)
     return {**DEFAULTS, **found}
