@@ -273,6 +273,7 @@ class Store(Protocol):
     callables `(url: str, *, read_only: bool = False) -> Store` that raise `UnavailableError` or `InvalidError`."""
 
     url: str
+    """As it may be shown: without a password."""
     read_only: bool
 
     @property

@@ -27,7 +27,8 @@ class PostgresStore:
     """
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:
-        self.url = url
+        self._url = url
+        self.url = redacted(url)
         self.read_only = read_only
         datastore = Datastore(url, read_only=read_only)
         try:
@@ -35,19 +36,19 @@ class PostgresStore:
                 with datastore.read() as connection:
                     schema.check_exists(connection)
         except PersistenceError as error:
-            raise UnavailableError(f"the store {redacted(url)} can't be opened: {error}") from error
+            raise UnavailableError(f"the store {self.url} can't be opened: {error}") from error
         finally:
             datastore.close()
 
     def __repr__(self) -> str:
-        return f"PostgresStore({redacted(self.url)!r}, read_only={self.read_only})"
+        return f"PostgresStore({self.url!r}, read_only={self.read_only})"
 
     @property
     def environment(self) -> Mapping[str, str]:
         """The settings with which an `eventsourcing` application uses this database. They contain the password."""
         return {
             "PERSISTENCE_MODULE": "statewright.adapters.postgres.factory",
-            URL: self.url,
+            URL: self._url,
             READ_ONLY: "y" if self.read_only else "n",
             "CREATE_TABLE": "n",
             "ORIGINATOR_ID_TYPE": "text",
@@ -69,7 +70,7 @@ class PostgresStore:
             with factory.datastore.read() as connection:
                 _require_rights(connection)
         except PersistenceError as error:
-            raise UnavailableError(f"the store {redacted(self.url)} can't be written: {error}") from error
+            raise UnavailableError(f"the store {self.url} can't be written: {error}") from error
         finally:
             factory.close()
 

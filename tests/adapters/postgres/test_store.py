@@ -132,7 +132,8 @@ async def test_a_wrong_password_is_refused_and_never_shown(caplog: pytest.LogCap
         assert "Wr0ng-Secret" not in f"{error}{error!r}"
         error = error.__cause__
     assert "Wr0ng-Secret" not in caplog.text
-    assert "Wr0ng-Secret" not in repr(PostgresStore(url))
+    store = PostgresStore(url)
+    assert "Wr0ng-Secret" not in f"{store!r}{store.url}"
 
 
 @pytest.mark.parametrize(
