@@ -143,7 +143,8 @@ _VERSION_1 = (
             IF FOUND THEN
                 RAISE EXCEPTION USING ERRCODE = '{LEASE_LOST}', MESSAGE = format(
                     'expected lease %L to be held by %L with epoch %s, it is %s', lost.name, lost.owner, lost.epoch,
-                    coalesce(format('%L with epoch %s', lost.now_owner, lost.now_epoch), 'nobody'));
+                    CASE WHEN lost.now_owner IS NULL THEN 'nobody' ELSE
+                        format('%L with epoch %s', lost.now_owner, lost.now_epoch) END);
             END IF;
         END $$""",
 )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from statewright.engine.recorder import Changes, InstanceRecorder
-from tests.contracts.recorders import Harness
-from tests.contracts.rows import effect, event, timer
+from tests.contracts.rows import effect, timer
 
 
 def test_timers_of_some_partitions(recorder: InstanceRecorder) -> None:
@@ -46,26 +43,3 @@ def test_the_limit_is_of_the_earliest_among_these_partitions(recorder: InstanceR
     recorder.insert_events([], changes=Changes(effects_requested=rows))
     claimed = recorder.claim_effects(200, 3, names=["notify"], kinds=(), lease_ns=5, partitions=[0])
     assert [row.effect_id for row in claimed] == ["a-1-4", "a-1-6", "a-1-8"]
-
-
-@pytest.mark.parametrize("seen_first", [True, False])
-def test_no_follower_passes_a_position_that_is_not_committed(harness: Harness, seen_first: bool) -> None:
-    """While one transaction is open, another writer's facts either wait for it or come before what it will show."""
-    if not hasattr(harness, "url"):
-        pytest.skip("one writer at a time: nobody can write beside an open transaction")
-    first, second, follower = harness.open(), harness.open(), harness.open()
-    if seen_first:
-        first.insert_events([event("z", 1)])
-    from threading import Thread
-
-    other = Thread(target=lambda: second.insert_events([event("b", 1)]))
-    with harness.uncommitted(first, [event("a", 1), event("a", 2)], Changes()):
-        other.start()
-        other.join(0.3)
-        seen = [entry.id for entry in follower.select_notifications(None, 10)]
-        assert len(seen) == int(seen_first)
-        assert other.is_alive()
-    other.join()
-    position = seen[-1] if seen else 0
-    rest = follower.select_notifications(position, 10, inclusive_of_start=False)
-    assert [(entry.originator_id, entry.originator_version) for entry in rest] == [("a", 1), ("a", 2), ("b", 1)]
