@@ -13,7 +13,7 @@ FROM   ?= 1
 $(STAMP): pyproject.toml hatch_build.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --group dev --editable ".[server,fast,svg,encryption,nkeys]"
+	$(BIN)/python -m pip install --quiet --group dev --editable ".[server,fast,svg,encryption,nkeys,postgres]"
 	touch $@
 
 demo: $(STAMP)

@@ -74,7 +74,7 @@ def effect_rows(fact: Fact, partitions: int, now: int) -> list[EffectRow]:
     ]
 
 
-def add_instance(changes: Changes, before: Instance | None, after: Instance) -> None:
+def add_instance(changes: Changes, before: Instance | None, after: Instance, partitions: int) -> None:
     """Add the instance's row and how its pending timers differ: once per instance and transaction, whatever the
     number of its facts."""
     changes.instances.append(instance_row(after))
@@ -83,8 +83,9 @@ def add_instance(changes: Changes, before: Instance | None, after: Instance) -> 
     if old is new:
         return
     changes.timers_cleared.extend((after.id, timer_id) for timer_id in old if timer_id not in new)
+    partition = partition_of(after.id, partitions)
     changes.timers_set.extend(
-        TimerRow(after.id, timer.timer_id, timer.due_at, timer.event)
+        TimerRow(after.id, timer.timer_id, timer.due_at, timer.event, partition)
         for timer in new.values()
         if old.get(timer.timer_id) is not timer
     )

@@ -52,6 +52,12 @@ class UnavailableError(StatewrightError):
     code: ClassVar[str] = "unavailable"
 
 
+class LeaseLostError(StatewrightError):
+    """What this writer held is another's now: nothing was written, and nothing is to be under that lease."""
+
+    code: ClassVar[str] = "unavailable"
+
+
 class ConflictError(StatewrightError):
     """Another writer has recorded this (instance, sequence); the facts must be read again before deciding."""
 

@@ -19,6 +19,11 @@ def new_id(now: int) -> str:
     return str(uuid.UUID(int=value))
 
 
+def instance_of(effect_id: str) -> str:
+    """The instance of an effect, whose id is instance-sequence-index."""
+    return effect_id.rsplit("-", 2)[0]
+
+
 def check_id(what: str, value: object) -> str:
     """`value` if it is an id of the form that subjects and rows can carry; `what` names it in the error."""
     if isinstance(value, str) and _ID.fullmatch(value):

@@ -8,7 +8,7 @@ they equal the fold. All methods are synchronous; the runtime calls the writing 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -56,6 +56,8 @@ class TimerRow(NamedTuple):
     timer_id: str
     due_at: int
     event: str
+    partition: int
+    """That of the instance."""
 
 
 class EffectRow(NamedTuple):
@@ -145,11 +147,22 @@ class Changes(msgspec.Struct):
     """Upserts by (instance_id, timer_id)."""
     effects_requested: list[EffectRow] = []
     effects_ended: list[tuple[str, str, str]] = []
-    """(state, error, effect_id); state: "done", "failed" or "cancelled". What is done stays done: a worker that was given
-    up for dead may report later that it found nobody to deliver to, when another has delivered."""
+    """(state, error, effect_id); state: "done", "failed" or "cancelled". What is done stays done: a worker that was
+    given up for dead may report later that it found nobody to deliver to, when another has delivered."""
     instances_closed: list[str] = []
     """Ids of instances that were cancelled: all their timers are deleted, and their effects that are
     pending or running become "cancelled", but for those on relatives that last (`engine/relatives.py`)."""
+
+
+class Lease(NamedTuple):
+    """What `owner` holds under `name` until `expires_at` (ns UTC), or for longer if nobody else takes it. The epoch
+    grows with every change of owner, so (name, owner, epoch) tells one holding from all others, before and after."""
+
+    name: str
+    owner: str
+    """Unique to a run of a worker; "" when given back."""
+    epoch: int
+    expires_at: int
 
 
 class InstanceFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,12 +181,23 @@ class InstanceRecorder(ProcessRecorder):
 
     @abstractmethod
     def insert_events(
-        self, stored_events: Sequence[StoredEvent], *, changes: Changes | None = None, **kwargs: Any
+        self,
+        stored_events: Sequence[StoredEvent],
+        *,
+        changes: Changes | None = None,
+        leases: Sequence[Lease] = (),
+        **kwargs: Any,
     ) -> Sequence[int] | None:
         """Write facts and `changes` in one transaction and return the facts' positions in the log.
 
+        `leases` are a fence: those that the writer believes to hold. Raises `LeaseLostError` with nothing written if
+        one of them is not (owner, epoch) any more; none of them can change hands before the commit. A lease that has
+        expired but that nobody else has taken still holds.
+
         Raises `eventsourcing.persistence.IntegrityError` when an (instance, sequence) or an inbox identity exists,
-        `OperationalError` (disk full, read-only, locked) with nothing written, other PersistenceErrors.
+        `OperationalError` (disk full, read-only, locked, out of reach), other PersistenceErrors. After an
+        `OperationalError` nothing is written unless the connection broke while committing: then the log tells, since
+        whatever is read after the error sees the outcome.
         """
 
     # The inbox
@@ -193,11 +217,12 @@ class InstanceRecorder(ProcessRecorder):
 
     # Timers
     @abstractmethod
-    def due_timers(self, now: int, limit: int) -> Sequence[TimerRow]:
-        """Timers with due_at <= now, in due order. Those of paused instances too."""
+    def due_timers(self, now: int, limit: int, *, partitions: Collection[int] | None = None) -> Sequence[TimerRow]:
+        """Timers with due_at <= now, in due order. Those of paused instances too. `partitions`, here and below: only
+        those of instances in these partitions; None for all."""
 
     @abstractmethod
-    def next_timer_at(self) -> int | None:
+    def next_timer_at(self, *, partitions: Collection[int] | None = None) -> int | None:
         """The earliest due_at of all timers, or None."""
 
     @abstractmethod
@@ -206,12 +231,20 @@ class InstanceRecorder(ProcessRecorder):
     # Effects
     @abstractmethod
     def claim_effects(
-        self, now: int, limit: int, *, names: Sequence[str], kinds: Sequence[str], lease_ns: int
+        self,
+        now: int,
+        limit: int,
+        *,
+        names: Sequence[str],
+        kinds: Sequence[str],
+        lease_ns: int,
+        partitions: Collection[int] | None = None,
     ) -> Sequence[EffectRow]:
         """Take due effects (pending with due_at <= now, or running whose lease has run out) that are of kind
         "perform" with a name in `names`, or of another kind in `kinds`. Each becomes "running", its attempt and
         lease_epoch grow by one and its due_at becomes now + lease_ns. One transaction. The earliest due are
-        taken, of those due together the ones requested first; rows as they are after, in the order of request."""
+        taken, of those due together the ones requested first; rows as they are after, in the order of request.
+        Claims that run at the same time, in whatever process, never take the same effect."""
 
     @abstractmethod
     def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:
@@ -223,11 +256,14 @@ class InstanceRecorder(ProcessRecorder):
         lease is still ours."""
 
     @abstractmethod
-    def release_effects(self) -> int:
-        """At the owner's start: every running effect is pending again, due at once. Returns how many."""
+    def release_effects(self, *, partitions: Collection[int] | None = None) -> int:
+        """When the owner of `partitions` starts: every running effect is pending again, due at once. Returns how
+        many."""
 
     @abstractmethod
-    def next_effect_at(self, *, names: Sequence[str], kinds: Sequence[str]) -> int | None: ...
+    def next_effect_at(
+        self, *, names: Sequence[str], kinds: Sequence[str], partitions: Collection[int] | None = None
+    ) -> int | None: ...
 
     @abstractmethod
     def select_effects(self, instance_id: str) -> Sequence[EffectRow]: ...
@@ -282,12 +318,30 @@ class InstanceRecorder(ProcessRecorder):
     def delete_schedule(self, schedule_id: str) -> bool:
         """Whether there was one."""
 
+    # Leases. `now` is the worker's clock; a database with a server tells the time itself, for all workers alike.
+    @abstractmethod
+    def acquire_leases(self, owner: str, names: Collection[str], now: int, ttl_ns: int) -> list[Lease]:
+        """Take those of `names` that are free, expired or already `owner`'s, until now + ttl_ns; by name."""
+
+    @abstractmethod
+    def renew_leases(self, owner: str, names: Collection[str], now: int, ttl_ns: int) -> list[Lease]:
+        """Extend those of `names` that are still `owner`'s, expired or not; by name. The others are lost."""
+
+    @abstractmethod
+    def release_leases(self, owner: str, names: Collection[str]) -> None:
+        """Give back those of `names` that are `owner`'s: free at once, their epochs kept."""
+
+    @abstractmethod
+    def select_leases(self) -> list[Lease]:
+        """All that were ever taken, by name."""
+
 
 class Store(Protocol):
     """An opened store. Found by URL scheme through the entry-point group `statewright.stores`, whose values are
     callables `(url: str, *, read_only: bool = False) -> Store` that raise `UnavailableError` or `InvalidError`."""
 
     url: str
+    """As it may be shown: without a password."""
     read_only: bool
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-_LOGIN = re.compile(r"(?<=://)[^/?#\s'\"]*@")
-_PARAMETER = re.compile(r"(?i)(?<=[?&\s])(password|sslpassword|token|key)=[^&\s'\"]*")
+# As far as it goes: a password that should have been escaped may hold anything.
+_LOGIN = re.compile(r"(?<=://)[^\s'\"]*@")
+_PARAMETER = re.compile(r"(?i)(?<=[?&\s])(password|passwd|sslpassword|secret|token|key)=[^&\s'\"]*")
 
 
 def redacted(text: str) -> str:

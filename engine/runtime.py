@@ -25,7 +25,14 @@ from eventsourcing.persistence import (
 
 from statewright.engine.clock import Clock
 from statewright.engine.definitions import Definitions
-from statewright.engine.errors import AlreadyExistsError, BusyError, ConflictError, InvalidError, UnavailableError
+from statewright.engine.errors import (
+    AlreadyExistsError,
+    BusyError,
+    ConflictError,
+    InvalidError,
+    LeaseLostError,
+    UnavailableError,
+)
 from statewright.engine.events import InstanceStarted
 from statewright.engine.instance import Instance
 from statewright.engine.log import InstanceLog
@@ -246,7 +253,13 @@ class Runtime:
         if missing:
             batch = await self._load_missing(batch, missing, loaded)
         if ask_inbox and not all(resident.complete for resident in loaded.values()):
-            await self.on_reader(self._look_for_identities, batch, loaded)
+            try:
+                await self.on_reader(self._look_for_identities, batch, loaded)
+            except PersistenceError as error:
+                failure = UnavailableError(f"the store can't be read, it is not known what it has recorded: {error}")
+                failure.__cause__ = error
+                _answer_all(batch, failure)
+                return loaded, ()
         return loaded, batch
 
     async def _load_missing(
@@ -335,7 +348,7 @@ class Runtime:
         """A commit failed. Read its instances anew and find out whose fault it was."""
         for instance_id in unit.drafts:
             self.residents.evict(instance_id)
-        if isinstance(error, PersistenceError) and not isinstance(error, _OF_ONE_REQUEST):
+        if isinstance(error, LeaseLostError | PersistenceError) and not isinstance(error, _OF_ONE_REQUEST):
             await self._refuse_writing(batch, error)
         elif len(batch) > 1:
             middle = len(batch) // 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any
 
-from statewright.engine.errors import InvalidError
+from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.recorder import Store
 from statewright.engine.redaction import redacted
 
@@ -32,4 +32,7 @@ def _load(group: str, name: str, what: str) -> Any:
     if name not in found:
         known = ", ".join(sorted(found)) or "none"
         raise InvalidError(f"expected one of the installed {group} ({known}), got {what}")
-    return found[name].load()
+    try:
+        return found[name].load()
+    except ImportError as error:
+        raise UnavailableError(f"{what} needs a library that is not installed: {error}") from error

@@ -121,7 +121,7 @@ class Unit:
         """Add what is written once per instance. Call it once, before the commit."""
         for draft in self.drafts.values():
             if draft.before is not draft.instance:
-                add_instance(self.changes, draft.before, draft.instance)
+                add_instance(self.changes, draft.before, draft.instance, self._partitions)
 
     @property
     def is_empty(self) -> bool:

@@ -14,6 +14,7 @@ from statewright.engine.changes import effect_rows, instance_row
 from statewright.engine.events import AnyFact, EventDeferred, InstanceCancelled, Trigger
 from statewright.engine.instance import Instance, evolve, result_id
 from statewright.engine.log import InstanceLog
+from statewright.engine.partitions import partition_of
 from statewright.engine.recorder import EffectRow, InstanceFilter, InstanceRow, TimerRow
 from statewright.engine.relatives import KINDS, LASTING
 from statewright.engine.requests import EFFECT_SOURCE, MESSAGE_SOURCE
@@ -171,7 +172,9 @@ def _all_rows(log: InstanceLog) -> Iterator[InstanceRow]:
 
 def _compare_timers(log: InstanceLog, folded: dict[str, _Folded], found: Verification) -> None:
     expected = {
-        (instance_id, timer.timer_id): TimerRow(instance_id, timer.timer_id, timer.due_at, timer.event)
+        (instance_id, timer.timer_id): TimerRow(
+            instance_id, timer.timer_id, timer.due_at, timer.event, partition_of(instance_id, log.instances.partitions)
+        )
         for instance_id, one in folded.items()
         for timer in one.instance.timers.values()
     }

@@ -24,7 +24,7 @@ class Options:
     """Accepted by every command, before or after its name."""
 
     store: Annotated[str, Parameter(env_var="STATEWRIGHT_STORE")] = STORE_DEFAULT
-    "The store: sqlite:///relative.db, sqlite:////absolute/path.db."
+    "The store: sqlite:///relative.db, sqlite:////absolute/path.db, postgresql://user:password@host/database."
 
     nats: Annotated[str | None, Parameter(env_var="STATEWRIGHT_NATS_URL")] = None
     "The engine's NATS server. Without it `serve` starts one, and who writes finds that one; reading needs none."

@@ -186,7 +186,7 @@ async def connected(options: Options) -> AsyncIterator[Client]:
 
     where = _nats(options) or _owner_of(options.store)
     if where is None:
-        raise UnavailableError(f"no engine serves {options.store}: start one with `statewright serve`")
+        raise UnavailableError(f"no engine serves {redacted(options.store)}: start one with `statewright serve`")
     async with await Client.connect(where, name="statewright client") as client:
         yield client
 
@@ -248,7 +248,13 @@ async def handled(handlers: Iterable[str]) -> frozenset[str]:
 
 def metrics_view(engine: Engine) -> MetricsView:
     """Where the engine's store keeps metrics: in the same database."""
-    return SQLiteMetricsView(cast(SQLiteInstanceRecorder, engine.recorder).datastore)
+    recorder = engine.recorder
+    if isinstance(recorder, SQLiteInstanceRecorder):
+        return SQLiteMetricsView(recorder.datastore)
+    from statewright.adapters.postgres.recorder import PostgresInstanceRecorder
+    from statewright.adapters.postgres.views import PostgresMetricsView
+
+    return PostgresMetricsView(cast(PostgresInstanceRecorder, recorder).datastore)
 
 
 async def current_metrics(options: Options) -> dict[Key, Figures]:

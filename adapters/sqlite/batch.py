@@ -20,6 +20,7 @@ import msgspec
 from eventsourcing.persistence import DataError, StoredEvent
 
 from statewright.adapters.sqlite.schema import OPEN, TRANSIENT, columns
+from statewright.engine.ids import instance_of
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow
 
 _DIGEST_BYTES = 16
@@ -31,7 +32,9 @@ _CONSTANT = frozenset({"id", "definition", "version", "started_at", "digest", "p
 UPDATED = "ON CONFLICT (id) DO UPDATE SET " + ", ".join(
     f"{name} = excluded.{name}" for name in InstanceRow._fields if name not in {*_CONSTANT, "status"}
 )
-TIMERS_REPLACED = "ON CONFLICT (instance_id, timer_id) DO UPDATE SET due_at = excluded.due_at, event = excluded.event"
+TIMERS_REPLACED = "ON CONFLICT (instance_id, timer_id) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in TimerRow._fields if name not in {"instance_id", "timer_id"}
+)
 
 _INPUTS = (
     "position", "events", "states", "inbox", "digests", "instances", "statuses", "timers_cleared", "timers_set",
@@ -85,11 +88,6 @@ def joined_digests(inbox: Sequence[InboxRow]) -> bytes:
     return digests
 
 
-def instance_of(effect_id: str) -> str:
-    """The instance of an effect, whose id is instance-sequence-index."""
-    return effect_id.rsplit("-", 2)[0]
-
-
 def _statements() -> Iterable[str]:
     # key is a row's index in its array, value the row. A loop over a JSON array keeps its order.
     state = f"substr(NEW.states, {_cell(3)}, {_cell(4)})"
@@ -112,8 +110,8 @@ def _statements() -> Iterable[str]:
     )
     yield f"DELETE FROM timers WHERE (instance_id, timer_id) IN (SELECT {_cells(2)} FROM json_each(NEW.timers_cleared))"
     yield (
-        f"INSERT INTO timers ({columns(TimerRow)}) SELECT {_cells(4)} FROM json_each(NEW.timers_set) WHERE true"
-        f" {TIMERS_REPLACED}"
+        f"INSERT INTO timers ({columns(TimerRow)}) SELECT {_cells(len(TimerRow._fields))}"
+        f" FROM json_each(NEW.timers_set) WHERE true {TIMERS_REPLACED}"
     )
     closed = f"instance_id IN (SELECT {_cell(0)} FROM json_each(NEW.instances_closed))"
     yield f"DELETE FROM timers WHERE {closed}"

@@ -7,7 +7,7 @@ that are no UTF-8 (a cipher is set) are kept as they are. Positions in the log g
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -15,8 +15,10 @@ from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.sqlite import SQLiteAggregateRecorder, SQLiteCursor, SQLiteProcessRecorder
 
 from statewright.adapters.sqlite import batch, schema, singles
+from statewright.adapters.sqlite import leases as lease_table
 from statewright.adapters.sqlite.datastore import Datastore
 from statewright.adapters.sqlite.schema import OPEN, columns
+from statewright.engine.ids import instance_of
 from statewright.engine.recorder import (
     PARTITIONS_DEFAULT,
     Changes,
@@ -26,6 +28,7 @@ from statewright.engine.recorder import (
     InstanceFilter,
     InstanceRecorder,
     InstanceRow,
+    Lease,
     ParkedRow,
     ScheduleRow,
     TimerRow,
@@ -35,7 +38,7 @@ _ANY = 2**63 - 1
 """SQLite's largest integer: an upper bound that bounds nothing."""
 
 _QUEUE = f"{OPEN} AND kind = ? AND iif(kind = 'perform', name, '') = ?"
-"""The effects of one queue, in the words of the index `effects_open`."""
+"""The effects of one queue, in the words of the index `effects_waiting`."""
 
 
 class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
@@ -56,7 +59,6 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
         with self.datastore.write() as connection:
             if schema.check(connection, self.datastore.path):
                 schema.migrate(connection)
-                schema.complete(connection)
             else:
                 schema.create(connection, self._partitions_wanted)
                 super()._create_table(SQLiteCursor(connection.cursor()))
@@ -68,15 +70,22 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
 
     # Facts
     def insert_events(
-        self, stored_events: Sequence[StoredEvent], *, changes: Changes | None = None, **kwargs: Any
+        self,
+        stored_events: Sequence[StoredEvent],
+        *,
+        changes: Changes | None = None,
+        leases: Sequence[Lease] = (),
+        **kwargs: Any,
     ) -> Sequence[int] | None:
         tracking = kwargs.get("tracking")
         given = changes if changes is not None else Changes()
-        if tracking is None and len(stored_events) > self.singles_max:
+        if tracking is None and not leases and len(stored_events) > self.singles_max:
             with self.datastore.statement() as connection:
                 first = self._insert_batch(connection, stored_events, given)
         else:
             with self.datastore.write() as connection:
+                if leases:
+                    lease_table.require(connection, leases)
                 first = self._insert_batch(connection, stored_events, given)
                 if tracking is not None:
                     self._insert_tracking(SQLiteCursor(connection.cursor()), tracking)
@@ -173,14 +182,18 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
             return [InstanceRow._make(row) for row in connection.execute(query, (*values, where.limit))]
 
     # Timers
-    def due_timers(self, now: int, limit: int) -> Sequence[TimerRow]:
-        query = f"SELECT {columns(TimerRow)} FROM timers WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+    def due_timers(self, now: int, limit: int, *, partitions: Collection[int] | None = None) -> Sequence[TimerRow]:
+        query = (
+            f"SELECT {columns(TimerRow)} FROM timers WHERE due_at <= ? {_within(partitions)} ORDER BY due_at LIMIT ?"
+        )
         with self.datastore.read() as connection:
             return [TimerRow._make(row) for row in connection.execute(query, (now, limit))]
 
-    def next_timer_at(self) -> int | None:
+    def next_timer_at(self, *, partitions: Collection[int] | None = None) -> int | None:
+        query = f"SELECT due_at FROM timers WHERE due_at >= {-_ANY} {_within(partitions)} ORDER BY due_at LIMIT 1"
         with self.datastore.read() as connection:
-            return connection.execute("SELECT min(due_at) FROM timers").fetchone()[0]  # type: ignore[no-any-return]
+            row = connection.execute(query).fetchone()
+        return row[0] if row else None
 
     def select_timers(self, instance_id: str) -> Sequence[TimerRow]:
         query = f"SELECT {columns(TimerRow)} FROM timers WHERE instance_id = ? ORDER BY due_at"
@@ -189,14 +202,21 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
 
     # Effects. A lease lost to a power cut is only performed again, so leases don't wait for the disk.
     def claim_effects(
-        self, now: int, limit: int, *, names: Sequence[str], kinds: Sequence[str], lease_ns: int
+        self,
+        now: int,
+        limit: int,
+        *,
+        names: Sequence[str],
+        kinds: Sequence[str],
+        lease_ns: int,
+        partitions: Collection[int] | None = None,
     ) -> Sequence[EffectRow]:
         queues = _queues(names, kinds)
         if not queues:
             return ()
         due = (
             f"SELECT * FROM (SELECT rowid AS number, due_at FROM effects WHERE {_QUEUE} AND due_at <= ?"
-            " ORDER BY due_at, rowid LIMIT ?)"
+            f" {_within(partitions)} ORDER BY due_at, rowid LIMIT ?)"
         )
         claim = (
             "UPDATE effects SET state = 'running', attempt = attempt + 1, lease_epoch = lease_epoch + 1, due_at = ?"
@@ -214,7 +234,7 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
             "UPDATE effects SET state = 'pending', due_at = ?, error = ?"
             " WHERE instance_id = ? AND effect_id = ? AND lease_epoch = ? AND state = 'running'"
         )
-        key = (batch.instance_of(effect_id), effect_id, lease_epoch)
+        key = (instance_of(effect_id), effect_id, lease_epoch)
         with self.datastore.write(durable=False) as connection:
             return connection.execute(retry, (due_at, error, *key)).rowcount == 1
 
@@ -223,21 +243,26 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
             "UPDATE effects SET due_at = ?1, details = iif(?2 = '', details, ?2)"
             " WHERE instance_id = ?3 AND effect_id = ?4 AND lease_epoch = ?5 AND state = 'running'"
         )
-        key = (batch.instance_of(effect_id), effect_id, lease_epoch)
+        key = (instance_of(effect_id), effect_id, lease_epoch)
         with self.datastore.write(durable=False) as connection:
             return connection.execute(extend, (due_at, details, *key)).rowcount == 1
 
-    def release_effects(self) -> int:
+    def release_effects(self, *, partitions: Collection[int] | None = None) -> int:
         # due_at of a running effect is the end of its lease; 0 is past by any clock.
-        release = f"UPDATE effects SET state = 'pending', due_at = 0 WHERE state = 'running' AND {OPEN}"
+        release = (
+            f"UPDATE effects SET state = 'pending', due_at = 0 WHERE state = 'running' AND {OPEN} {_within(partitions)}"
+        )
         with self.datastore.write(durable=False) as connection:
             return connection.execute(release).rowcount
 
-    def next_effect_at(self, *, names: Sequence[str], kinds: Sequence[str]) -> int | None:
+    def next_effect_at(
+        self, *, names: Sequence[str], kinds: Sequence[str], partitions: Collection[int] | None = None
+    ) -> int | None:
         queues = _queues(names, kinds)
         if not queues:
             return None
-        earliest = " UNION ALL ".join([f"SELECT min(due_at) FROM effects WHERE {_QUEUE}"] * len(queues))
+        one = f"SELECT min(due_at) FROM effects WHERE {_QUEUE} {_within(partitions)}"
+        earliest = " UNION ALL ".join([one] * len(queues))
         with self.datastore.read() as connection:
             rows = connection.execute(earliest, [value for queue in queues for value in queue]).fetchall()
         return min((row[0] for row in rows if row[0] is not None), default=None)
@@ -281,6 +306,23 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
         query = f"SELECT {columns(ParkedRow)} FROM parked ORDER BY number LIMIT ?"
         with self.datastore.read() as connection:
             return [ParkedRow._make(row) for row in connection.execute(query, (limit,))]
+
+    # Leases
+    def acquire_leases(self, owner: str, names: Collection[str], now: int, ttl_ns: int) -> list[Lease]:
+        with self.datastore.write() as connection:
+            return lease_table.acquire(connection, owner, names, now, ttl_ns)
+
+    def renew_leases(self, owner: str, names: Collection[str], now: int, ttl_ns: int) -> list[Lease]:
+        with self.datastore.write() as connection:
+            return lease_table.renew(connection, owner, names, now, ttl_ns)
+
+    def release_leases(self, owner: str, names: Collection[str]) -> None:
+        with self.datastore.write() as connection:
+            lease_table.release(connection, owner, names)
+
+    def select_leases(self) -> list[Lease]:
+        with self.datastore.read() as connection:
+            return lease_table.select(connection)
 
     @property
     def partitions(self) -> int:
@@ -332,6 +374,11 @@ def _next_position(connection: sqlite3.Connection) -> int:
     """One after the last position ever given out, which the last row need not have any more."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'stored_events'").fetchone()
     return row[0] + 1 if row else 1
+
+
+def _within(partitions: Collection[int] | None) -> str:
+    """A condition on column `partition`; of integers alone, which need no parameters."""
+    return "" if partitions is None else f"AND partition IN ({', '.join(str(int(one)) for one in sorted(partitions))})"
 
 
 def _queues(names: Sequence[str], kinds: Sequence[str]) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import sqlite3
 from typing import Any
 
 from statewright.engine.errors import InvalidError, NotFoundError
+from statewright.engine.partitions import partition_of
 
 SCHEMA_VERSION = 2
 """Written into `PRAGMA user_version`. Grows with every change of the tables that an older version can't read."""
@@ -58,8 +59,9 @@ TABLES = (
         timer_id TEXT NOT NULL,
         due_at INTEGER NOT NULL,
         event TEXT NOT NULL,
+        partition INTEGER NOT NULL,
         PRIMARY KEY (instance_id, timer_id)) WITHOUT ROWID""",
-    "CREATE INDEX IF NOT EXISTS timers_by_due ON timers (due_at)",
+    "CREATE INDEX IF NOT EXISTS timers_due ON timers (due_at, partition)",
     """CREATE TABLE IF NOT EXISTS effects (
         effect_id TEXT NOT NULL,
         instance_id TEXT NOT NULL,
@@ -77,7 +79,7 @@ TABLES = (
         UNIQUE (instance_id, effect_id))""",
     # Only what is still to be performed is indexed by when; each name that has a handler is a queue of its own, so
     # that a backlog of effects that nobody here performs costs nothing.
-    f"""CREATE INDEX IF NOT EXISTS effects_open ON effects (kind, iif(kind = 'perform', name, ''), due_at)
+    f"""CREATE INDEX IF NOT EXISTS effects_waiting ON effects (kind, iif(kind = 'perform', name, ''), due_at, partition)
         WHERE {OPEN}""",
     """CREATE TABLE IF NOT EXISTS definitions (
         number INTEGER PRIMARY KEY,
@@ -94,6 +96,11 @@ TABLES = (
         reason TEXT NOT NULL,
         headers TEXT NOT NULL,
         payload BLOB NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS leases (
+        name TEXT NOT NULL PRIMARY KEY,
+        owner TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL) WITHOUT ROWID""",
     "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     """CREATE TABLE IF NOT EXISTS schedules (
         id TEXT NOT NULL PRIMARY KEY,
@@ -113,15 +120,6 @@ TABLES = (
         created_at INTEGER NOT NULL) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS schedules_by_next ON schedules (next_at) WHERE status = 'active'",
 )
-
-
-MIGRATIONS: dict[int, tuple[str, ...]] = {
-    2: (
-        "ALTER TABLE effects ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE effects ADD COLUMN details TEXT NOT NULL DEFAULT ''",
-    ),
-}
-"""Schema version -> what makes it of the one before."""
 
 
 def columns(row: type[Any]) -> str:
@@ -152,15 +150,15 @@ def check(connection: sqlite3.Connection, path: str) -> bool:
 
 
 def check_exists(connection: sqlite3.Connection, path: str) -> None:
-    """Like `check`, for a reader: a file without tables is a store that nobody has made yet, and an older version's has
-    to be migrated by whoever writes it."""
+    """Like `check`, for a reader: a file without tables is a store that nobody has made yet, and one of an older
+    version must be opened for writing once, which migrates it."""
     if not check(connection, path):
         raise NotFoundError(f"expected a Statewright store, but '{path}' is an empty database")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = _version(connection)
     if version < SCHEMA_VERSION:
         raise InvalidError(
-            f"expected a store of schema version {SCHEMA_VERSION}, but '{path}' has version {version}; "
-            f"it is migrated when an engine opens it for writing"
+            f"expected a store of schema version {SCHEMA_VERSION}, but '{path}' has version {version}: open it for "
+            "writing once, which migrates it"
         )
 
 
@@ -179,12 +177,27 @@ def complete(connection: sqlite3.Connection) -> None:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring an older version's tables up to date, in the transaction that is open. Idempotent."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    for number in range(version + 1, SCHEMA_VERSION + 1):
-        for statement in MIGRATIONS[number]:
-            connection.execute(statement)
+    """Bring an older version's tables to this one's, in the transaction that is open. Idempotent."""
+    if _version(connection) < 2:
+        _to_2(connection)
+    complete(connection)
     stamp(connection)
+
+
+def _to_2(connection: sqlite3.Connection) -> None:
+    """Timers know their partition; effects have a policy, and details of their last heartbeat."""
+    partitions = int(connection.execute("SELECT value FROM meta WHERE key = 'partitions'").fetchone()[0])
+    connection.create_function("partition_of", 1, lambda one: partition_of(one, partitions), deterministic=True)
+    connection.execute("ALTER TABLE timers ADD COLUMN partition INTEGER NOT NULL DEFAULT 0")
+    connection.execute("UPDATE timers SET partition = partition_of(instance_id)")
+    connection.execute("DROP INDEX IF EXISTS timers_by_due")
+    connection.execute("DROP INDEX IF EXISTS effects_open")
+    for column in ("policy", "details"):
+        connection.execute(f"ALTER TABLE effects ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def stamp(connection: sqlite3.Connection) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from eventsourcing.persistence import StoredEvent
 
-from statewright.adapters.sqlite.batch import TIMERS_REPLACED, UPDATED, instance_of, is_text, joined_digests, refuse_nul
+from statewright.adapters.sqlite.batch import TIMERS_REPLACED, UPDATED, is_text, joined_digests, refuse_nul
 from statewright.adapters.sqlite.schema import OPEN, TRANSIENT, columns
+from statewright.engine.ids import instance_of
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow
 
 

@@ -14,8 +14,14 @@ async def direct(folder: Path, senders: int, seconds: float, *, plain: bool = Fa
     """A fresh store, `senders` instances with one sender each, of the approval or (`plain`) of the switch. The store is
     left for `verify_store`."""
     chart = switch() if plain else approval()
+    return await drive_store(url(folder, chart.name, senders), senders, seconds, plain=plain)
+
+
+async def drive_store(store: str, senders: int, seconds: float, *, plain: bool = False) -> Run:
+    """The same on the fresh store `store`."""
+    chart = switch() if plain else approval()
     turn = SWITCH_TURN if plain else APPROVAL_TURN
-    async with Engine.open(url(folder, chart.name, senders), charts=[chart], run_due=False) as engine:
+    async with Engine.open(store, charts=[chart], run_due=False) as engine:
         if plain:
             ids = [f"s-{number}" for number in range(senders)]
             await asyncio.gather(*(engine.start(chart.name, id=one) for one in ids))

@@ -124,7 +124,7 @@ def _batches(size: int, instances: int, state_bytes: int) -> Iterator[tuple[list
             rows[one] = _instance(one, sequence, number, context)
             if sequence % 2:
                 changes.timers_set += [
-                    TimerRow(one, timer, 10**18 + number, "remind") for timer in ("after-1", "after-2")
+                    TimerRow(one, timer, 10**18 + number, "remind", number % 64) for timer in ("after-1", "after-2")
                 ]
                 if sequence > 1:
                     changes.effects_ended.append(("done", "", f"{one}-{sequence - 1}-0"))

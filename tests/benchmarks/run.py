@@ -15,8 +15,9 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from statewright.engine.redaction import redacted
 from statewright.engine.verify import verify_store
-from tests.benchmarks import exploring, raw_sqlite
+from tests.benchmarks import exploring, postgres, raw_sqlite
 from tests.benchmarks.direct import direct, url
 from tests.benchmarks.doors import jetstream_door, request_door
 from tests.benchmarks.loading import loading
@@ -35,7 +36,9 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=200_000, help="instances in the large store of the load test")
     parser.add_argument("--backlog", type=int, default=20_000, help="events drained from JetStream")
     parser.add_argument(
-        "--only", choices=("step", "check", "direct", "doors", "loading", "timers"), help="one part alone"
+        "--only",
+        choices=("step", "check", "direct", "postgres", "doors", "loading", "timers"),
+        help="one part alone",
     )
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="statewright-bench-", dir=given.folder))
@@ -51,6 +54,8 @@ def main() -> None:
             exploring.print_table(rounds=3)
         if given.only in (None, "direct"):
             measure_direct(folder, given.seconds)
+        if given.only in (None, "postgres"):
+            postgres.measure(given.seconds, check, shown)
         if given.only in (None, "doors"):
             measure_doors(folder, given.seconds, given.backlog)
         if given.only in (None, "loading"):
@@ -116,7 +121,7 @@ def check(store: str) -> None:
     """Rows = fold, or stop."""
     found = verify_store(store)
     if not found.is_true:
-        raise SystemExit(f"{store} is not true to itself: {found.differences[:5]}")
+        raise SystemExit(f"{redacted(store)} is not true to itself: {found.differences[:5]}")
     print(f"         verified: {found.facts:,} facts of {found.instances:,} instances fold to their rows")
 
 

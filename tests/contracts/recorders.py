@@ -12,9 +12,13 @@ from eventsourcing.persistence import StoredEvent
 
 from statewright.adapters.memory.factory import Factory as MemoryFactory
 from statewright.adapters.memory.recorder import MemoryInstanceRecorder
+from statewright.adapters.postgres import batch as postgres_batch
+from statewright.adapters.postgres import factory as postgres
+from statewright.adapters.postgres.recorder import PostgresInstanceRecorder
 from statewright.adapters.sqlite.factory import Factory
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.engine.recorder import Changes, InstanceRecorder
+from tests.postgres_server import new_url
 
 
 class Harness(ABC):
@@ -84,8 +88,28 @@ class MemoryHarness(Harness):
         recorder.insert_events(events, changes=changes)
 
 
+class PostgresHarness(Harness):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.url = new_url()
+
+    def _open(self, environment: dict[str, str]) -> tuple[InstanceRecorder, Callable[[], None]]:
+        made = postgres.Factory({postgres.URL: self.url, **environment})
+        return made.application_recorder(), made.close
+
+    @contextmanager
+    def uncommitted(
+        self, recorder: PostgresInstanceRecorder, events: Sequence[StoredEvent], changes: Changes
+    ) -> Iterator[None]:
+        with recorder.datastore.write() as cursor:
+            postgres_batch.write(cursor, events, changes, ())
+            cursor.fetchall()  # The server has done it all.
+            yield
+
+
 IMPLEMENTATIONS: dict[str, type[Harness]] = {
     "sqlite": SQLiteHarness,
     "sqlite in batches": SQLiteBatchHarness,
     "memory": MemoryHarness,
+    "postgres": PostgresHarness,
 }

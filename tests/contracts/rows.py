@@ -44,8 +44,15 @@ def instance(
     )
 
 
-def timer(timer_id: str = "reminder", due_at: int = 20, *, instance_id: str = "a", event: str = "remind") -> TimerRow:
-    return TimerRow(instance_id, timer_id, due_at, event)
+def timer(
+    timer_id: str = "reminder",
+    due_at: int = 20,
+    *,
+    instance_id: str = "a",
+    event: str = "remind",
+    partition: int = 3,
+) -> TimerRow:
+    return TimerRow(instance_id, timer_id, due_at, event, partition)
 
 
 def effect(
@@ -57,9 +64,12 @@ def effect(
     kind: str = "perform",
     due_at: int = 100,
     policy: str = '{"timeout_ns":5,"until":"a"}',
+    partition: int = 7,
 ) -> EffectRow:
     effect_id = f"{instance_id}-{sequence}-{index}"
-    return EffectRow(effect_id, instance_id, 7, name, kind, "pending", 0, due_at, 0, '{"to":"ann"}', "", policy, "")
+    return EffectRow(
+        effect_id, instance_id, partition, name, kind, "pending", 0, due_at, 0, '{"to":"ann"}', "", policy, ""
+    )
 
 
 def parked(parked_id: str = "p-1", payload: bytes = b"\x00\xffnot JSON") -> ParkedRow:

@@ -1,4 +1,4 @@
-"""A real SQLite store whose recorder fails when told to: before the commit, or after it, when the answer is lost."""
+"""Real stores whose recorders fail when told to: before the commit, or after it, when the answer is lost."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eventsourcing.persistence import StoredEvent
+from eventsourcing.persistence import InfrastructureFactory, StoredEvent
 
-from statewright.adapters.sqlite import factory
+from statewright.adapters.postgres import factory as postgres
+from statewright.adapters.postgres.recorder import PostgresInstanceRecorder
+from statewright.adapters.postgres.store import PostgresStore
+from statewright.adapters.sqlite import factory as sqlite
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.adapters.sqlite.store import SQLiteStore
-from statewright.engine.recorder import Changes
+from statewright.engine.recorder import Changes, InstanceRecorder
 
 
-class FaultyRecorder(SQLiteInstanceRecorder):
+class Faults(InstanceRecorder):
     """`before` and `after`: what the next calls of `insert_events` raise, instead of writing or after having written;
     None lets one pass."""
 
@@ -29,24 +32,57 @@ class FaultyRecorder(SQLiteInstanceRecorder):
         self.batches.append([str(event.originator_id) for event in stored_events])
         if self.before and (error := self.before.popleft()) is not None:
             raise error
-        positions = super().insert_events(stored_events, changes=changes, **kwargs)
+        positions = super().insert_events(stored_events, changes=changes, **kwargs)  # type: ignore[safe-super]
         if self.after and (error := self.after.popleft()) is not None:
             raise error
         return positions
 
 
-class Factory(factory.Factory):
+class _FaultySQLite(Faults, SQLiteInstanceRecorder):
+    pass
+
+
+class _FaultyPostgres(Faults, PostgresInstanceRecorder):
+    pass
+
+
+def _ready(recorder: Any) -> Any:
+    recorder.before, recorder.after, recorder.batches = deque(), deque(), []
+    return recorder
+
+
+class SQLiteFactory(sqlite.Factory):
     """Found by the `eventsourcing` library through PERSISTENCE_MODULE."""
 
     def application_recorder(self) -> SQLiteInstanceRecorder:
-        recorder = FaultyRecorder(self.datastore)
-        recorder.before, recorder.after, recorder.batches = deque(), deque(), []
+        recorder: SQLiteInstanceRecorder = _ready(_FaultySQLite(self.datastore))
         return recorder
 
 
-class FaultyStore(SQLiteStore):
-    """A SQLite store with that recorder."""
+class PostgresFactory(postgres.Factory):
+    """The same on PostgreSQL."""
 
+    def application_recorder(self) -> PostgresInstanceRecorder:
+        recorder: PostgresInstanceRecorder = _ready(_FaultyPostgres(self.datastore))
+        return recorder
+
+
+def _naming(factory: type[InfrastructureFactory[Any]]) -> dict[str, str]:
+    return {"PERSISTENCE_MODULE": f"{__name__}:{factory.__name__}"}
+
+
+class _FaultySQLiteStore(SQLiteStore):
     @property
     def environment(self) -> Mapping[str, str]:
-        return {**super().environment, "PERSISTENCE_MODULE": __name__}
+        return {**super().environment, **_naming(SQLiteFactory)}
+
+
+class _FaultyPostgresStore(PostgresStore):
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {**super().environment, **_naming(PostgresFactory)}
+
+
+def faulty_store(url: str) -> SQLiteStore | PostgresStore:
+    """The store behind `url`, with such a recorder."""
+    return _FaultySQLiteStore(url) if url.startswith("sqlite:") else _FaultyPostgresStore(url)

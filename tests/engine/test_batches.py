@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from typing import Any
 
 from statewright.engine import Engine, ExternalEvent, Outcome, Started
@@ -71,7 +70,7 @@ async def test_what_arrives_together_is_one_transaction(world: World) -> None:
     async with world:
         await world.engine.start("counter", id="c")
         await asyncio.gather(*(world.engine.start("counter", id=f"c-{n}") for n in range(20)))
-        reader = sqlite3.connect(world.path)
+        reader = world.connect()
         facts = "SELECT count(*) FROM stored_events"
         before = reader.execute(facts).fetchone()[0]
         seen = {before}
@@ -101,7 +100,7 @@ async def test_an_answer_is_given_only_for_what_is_on_disk(world: World) -> None
     """Whenever an answer is seen, another connection sees its fact and its row."""
     async with world:
         await world.engine.start("counter", id="c")
-        reader = sqlite3.connect(world.path)
+        reader = world.connect()
 
         async def add(n: int) -> None:
             outcome = await world.engine.send("c", "add", n)

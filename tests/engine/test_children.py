@@ -73,11 +73,11 @@ states:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path, store_url: str) -> World:
     def breaks(_: Any) -> None:
         raise PermanentError("it broke")
 
-    world = World(tmp_path / "store.db", ORDER, BARE)
+    world = World(tmp_path / "store.db", ORDER, BARE, url=store_url)
     world.handlers = {"break": breaks, "tidy": lambda _: None}
     return world
 
@@ -315,7 +315,7 @@ async def test_a_changed_child_needs_a_new_version(world: World) -> None:
     )
     for chart in (other, boss):
         with pytest.raises(AlreadyExistsError, match="definition 'payment' version '1' is stored with digest"):
-            await World(world.path, chart).open()
+            await world.beside(chart).open()
 
 
 async def test_children_are_rebuilt_from_the_log_alone(world: World) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sqlite3
 import threading
 from typing import Any
 
@@ -39,7 +38,7 @@ async def results(world: World, instance_id: str = "e") -> list[Any]:
 async def test_an_effect_is_performed_after_its_commit_and_its_result_comes_back_as_an_event(world: World) -> None:
     calls: list[EffectCall] = []
     async with world:
-        reader = sqlite3.connect(world.path)
+        reader = world.connect()
 
         @world.engine.handler("work")
         async def work(call: EffectCall) -> dict[str, str]:
@@ -218,6 +217,7 @@ states:
         ]
 
 
+@pytest.mark.sqlite
 async def test_what_was_under_way_when_the_process_died_is_performed_again_with_the_same_id(world: World) -> None:
     """The files are copied while the handler runs: that is what a process that dies leaves behind."""
     performed: list[tuple[str, int]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -25,7 +26,7 @@ from statewright.engine.requests import ControlRequest, StartRequest
 from statewright.engine.residents import load_resident
 from statewright.engine.runtime import CONFLICTS_MAX
 from tests.engine.charts import from_yaml
-from tests.engine.faulty import FaultyRecorder, FaultyStore
+from tests.engine.faulty import Faults, faulty_store
 from tests.engine.worlds import World, type_of, until
 
 FULL = OperationalError("database or disk is full")
@@ -33,28 +34,39 @@ FULL = OperationalError("database or disk is full")
 
 @pytest.fixture
 def world(world: World) -> World:
-    world.make_store = FaultyStore
+    world.make_store = faulty_store
     return world
 
 
-def recorder(world: World) -> FaultyRecorder:
+def recorder(world: World) -> Faults:
     found = world.engine.recorder
-    assert isinstance(found, FaultyRecorder)
+    assert isinstance(found, Faults)
     return found
 
 
 def forbid(world: World, what: str) -> None:
-    """Have SQLite itself refuse facts of which `what` (SQL) holds."""
-    connection = sqlite3.connect(world.path)
-    refuse = "SELECT RAISE(ABORT, 'forbidden')"
-    connection.execute(f"CREATE TRIGGER forbidden BEFORE INSERT ON stored_events WHEN {what} BEGIN {refuse}; END")
-    connection.close()
+    """Have the database itself refuse facts of which `what` (SQL) holds."""
+    with closing(world.connect()) as connection:
+        if isinstance(connection, sqlite3.Connection):
+            refuse = "SELECT RAISE(ABORT, 'forbidden')"
+            connection.execute(
+                f"CREATE TRIGGER forbidden BEFORE INSERT ON stored_events WHEN {what} BEGIN {refuse}; END"
+            )
+        else:
+            connection.execute(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE EXCEPTION 'forbidden' USING ERRCODE = 'check_violation'; END $$"
+            )
+            connection.execute(
+                f"CREATE TRIGGER forbidden BEFORE INSERT ON stored_events FOR EACH ROW WHEN ({what})"
+                " EXECUTE FUNCTION refuse()"
+            )
 
 
 def allow(world: World) -> None:
-    connection = sqlite3.connect(world.path)
-    connection.execute("DROP TRIGGER forbidden")
-    connection.close()
+    with closing(world.connect()) as connection:
+        is_file = isinstance(connection, sqlite3.Connection)
+        connection.execute("DROP TRIGGER forbidden" if is_file else "DROP TRIGGER forbidden ON stored_events")
 
 
 async def answers_of(world: World, *requests: Any) -> list[Any]:
@@ -200,6 +212,7 @@ async def test_a_commit_whose_answer_is_lost_counts_as_what_it_is(world: World, 
         await world.until_recorded("t", "transition_taken", 2)
 
 
+@pytest.mark.sqlite
 async def test_facts_of_another_writer_are_read_before_deciding_again(world: World) -> None:
     """Somebody else got in between: the resident is stale, the commit conflicts, and is decided on what is so."""
     async with world:

@@ -10,7 +10,8 @@ import freezegun
 
 from statewright.engine import Engine, SystemClock
 from statewright.engine.clock import SECOND_NS
-from statewright.engine.recorder import TimerRow
+from statewright.engine.partitions import partition_of
+from statewright.engine.recorder import PARTITIONS_DEFAULT, TimerRow
 from statewright.statecharts import Event, chart, state, to
 from tests.engine.charts import TIMERS
 from tests.engine.worlds import World, until
@@ -43,7 +44,9 @@ async def test_a_timer_fires_once_when_it_is_due_and_not_before(world: World) ->
         await world.engine.start("timers", id="t")
         await world.engine.send("t", "set")
         due_at = world.clock.now() + 10 * SECOND_NS
-        assert await timers_of(world, "t") == [TimerRow("t", "a", due_at, "ring.a")]
+        assert await timers_of(world, "t") == [
+            TimerRow("t", "a", due_at, "ring.a", partition_of("t", PARTITIONS_DEFAULT))
+        ]
 
         world.clock.advance(9.999)
         await everything_due_has_fired(world)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import psycopg
 
 from statewright.engine import Engine, ManualClock
 from statewright.engine.clock import SECOND_NS
@@ -23,9 +26,9 @@ PATIENCE_S = 10.0
 class World:
     """A store that outlives the engines opened on it. `async with world:` opens one, `restart` opens the next."""
 
-    def __init__(self, path: Path, *charts: Chart) -> None:
+    def __init__(self, path: Path, *charts: Chart, url: str | None = None) -> None:
         self.path = path
-        self.url = f"sqlite:///{path}"
+        self.url = url or f"sqlite:///{path}"
         self.charts: Iterable[Chart] = charts
         self.clock = ManualClock()
         self.handlers: dict[str, Callable[..., Any]] = {}
@@ -57,6 +60,16 @@ class World:
         """Close the engine and open another on what it left."""
         await self.engine.close()
         return await self.open(**options)
+
+    def beside(self, *charts: Chart) -> World:
+        """Another one on the same store."""
+        return World(self.path, *charts, url=self.url)
+
+    def connect(self) -> Any:
+        """A connection of a test's own to the database; each statement is a transaction."""
+        if self.url.startswith("sqlite:"):
+            return sqlite3.connect(self.path, isolation_level=None)
+        return psycopg.connect(self.url, autocommit=True)
 
     def verify(self) -> None:
         """Every row is what the facts say."""

@@ -19,7 +19,8 @@ from statewright.adapters.sqlite import schema
 from statewright.adapters.sqlite.factory import Factory
 from statewright.adapters.sqlite.store import SQLiteStore
 from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
-from statewright.engine.recorder import Changes, InstanceRecorder
+from statewright.engine.partitions import partition_of
+from statewright.engine.recorder import Changes, InstanceRecorder, TimerRow
 from tests.adapters.sqlite.conftest import Mounts
 from tests.contracts.rows import effect, event, inbox, instance
 
@@ -309,3 +310,33 @@ def _fill(recorder: InstanceRecorder) -> int:
 def _record(recorder: InstanceRecorder, sequence: int) -> Sequence[int] | None:
     changes = Changes(inbox=[inbox(f"e-{sequence}", sequence=sequence)], instances=[instance(sequence=sequence)])
     return recorder.insert_events([event("a", sequence, b"x" * 5_000)], changes=changes)
+
+
+def test_a_store_of_version_1_is_migrated_by_the_first_who_owns_it(tmp_path: Path) -> None:
+    """Its timers had no partition, and there were no leases."""
+    path = tmp_path / "store.db"
+    make(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in (
+            "INSERT INTO timers VALUES ('d-17', 'reminder', 20, 'remind', 0)",
+            "DROP INDEX timers_due",
+            "ALTER TABLE timers DROP COLUMN partition",
+            "CREATE INDEX timers_by_due ON timers (due_at)",
+            "DROP TABLE leases",
+            "PRAGMA user_version = 1",
+        ):
+            connection.execute(statement)
+    with pytest.raises(InvalidError, match="has version 1: open it for writing once, which migrates it"):
+        SQLiteStore(url(path), read_only=True)
+
+    store = SQLiteStore(url(path))
+    store.acquire()
+    store.close()
+
+    factory = Factory(SQLiteStore(url(path), read_only=True).environment)
+    recorder = factory.application_recorder()
+    partition = partition_of("d-17", recorder.partitions)
+    assert recorder.due_timers(99, 9) == [TimerRow("d-17", "reminder", 20, "remind", partition)]
+    assert recorder.select_leases() == []
+    factory.close()
+    assert read(path) == 1
