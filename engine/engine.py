@@ -9,18 +9,20 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
+from msgspec.structs import replace
 
 from statewright.engine.calls import Handler
 from statewright.engine.clock import Clock, SystemClock
 from statewright.engine.definitions import Definitions
 from statewright.engine.effects import Effects
-from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
-from statewright.engine.events import AnyFact
+from statewright.engine.errors import BusyError, InvalidError, NotFoundError, UnavailableError
+from statewright.engine.events import AnyFact, InstancePruned
 from statewright.engine.followers import Follower, Projection
 from statewright.engine.ids import check_id, new_id
 from statewright.engine.instance import Instance, fold
 from statewright.engine.log import InstanceLog
 from statewright.engine.messages import Messages
+from statewright.engine.parking import Parking, Read, Retried
 from statewright.engine.recorder import (
     Changes,
     EffectRow,
@@ -30,7 +32,15 @@ from statewright.engine.recorder import (
     ParkedRow,
     Store,
 )
-from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest
+from statewright.engine.requests import (
+    REASON_CHARS_MAX,
+    ControlRequest,
+    ExternalEvent,
+    Outcome,
+    Started,
+    StartRequest,
+    check_text,
+)
 from statewright.engine.residents import RESIDENTS_MAX
 from statewright.engine.runtime import Runtime
 from statewright.engine.stores import bus_opener, open_store
@@ -125,9 +135,10 @@ class Engine:
         self.definitions.register(self._charts, store=not self._read_only)
         self.definitions.revive_stored()
         self._runtime = Runtime(self.log, self.definitions, self.clock, self._committed, self._residents_max)
-        self._timers = Timers(self.recorder, self._runtime, self.clock)
-        messages = Messages(self.log, self.definitions, self._runtime, self.clock)
-        self._effects = Effects(self.recorder, self._runtime, messages, self.clock)
+        self._parking = Parking(self.recorder, self._runtime, self.clock)
+        self._timers = Timers(self.recorder, self._runtime, self._parking, self.clock)
+        messages = Messages(self.log, self.definitions, self._runtime, self._parking, self.clock)
+        self._effects = Effects(self.recorder, self._runtime, messages, self._parking, self.clock)
         if self._run_due and not self._read_only:
             await self._runtime.on_writer(self.recorder.release_effects)
             self._spawn(self._timers.run())
@@ -217,8 +228,7 @@ class Engine:
 
     def submit(self, request: StartRequest | ExternalEvent | ControlRequest) -> asyncio.Future[Any]:
         """Queue a request whose ids have been checked; for adapters, which needn't await one to queue the next."""
-        if self._read_only:
-            raise UnavailableError(f"store {self._url} is open for reading only")
+        self._refuse_reading_only()
         return self._running.submit(request)
 
     # Queries
@@ -227,7 +237,7 @@ class Engine:
         """The `instances` row. Raises `NotFoundError`."""
         row = await self.on_reader(self.recorder.select_instance, check_id("an instance id", instance_id))
         if row is None:
-            raise NotFoundError(f"no instance '{instance_id}'")
+            raise await self.on_reader(self.log.absence, instance_id)
         return row
 
     async def list(self, where: InstanceFilter = InstanceFilter()) -> Sequence[InstanceRow]:  # noqa: B008 (frozen)
@@ -242,8 +252,9 @@ class Engine:
         """The facts with after < sequence <= to, in order. Raises `NotFoundError`."""
         check_id("an instance id", instance_id)
         facts = await self.on_reader(lambda: self.log.facts(instance_id, after=after, to=to))
-        if not facts and await self.on_reader(self.recorder.select_instance, instance_id) is None:
-            raise NotFoundError(f"no instance '{instance_id}'")
+        pruned = bool(facts) and isinstance(facts[-1], InstancePruned)
+        if pruned or (not facts and await self.on_reader(self.recorder.select_instance, instance_id) is None):
+            raise await self.on_reader(self.log.absence, instance_id)
         return facts
 
     async def replay(self, instance_id: str, *, to_sequence: int | None = None, at: int | None = None) -> Replay:
@@ -307,6 +318,58 @@ class Engine:
             await self.on_writer(self.recorder.park, row)
         except PersistenceError as error:
             raise UnavailableError(f"store {self._url} can't be written: {error}") from error
+
+    async def parked(self, limit: int) -> Sequence[ParkedRow]:
+        """What is parked, the oldest first."""
+        return await self.on_reader(self.recorder.select_parked, limit)
+
+    async def retry_parked(self, parked_id: str, read: Read) -> Retried:
+        """Deliver what is parked once more, with the same identity; `read` understands a message. Raises
+        `NotFoundError`, `UnavailableError`, and what makes it fail again: then it stays parked."""
+        self._refuse_reading_only()
+        retried = await self._parking.retry(parked_id, read)
+        self._timers.alarm.ring()
+        self._effects.alarm.ring()
+        return retried
+
+    async def drop_parked(self, parked_id: str, *, reason: str = "") -> ParkedRow:
+        """Remove what is parked for good; it is logged, whole. A timer's end is recorded as a fact. Raises
+        `NotFoundError`, `InvalidError`, `UnavailableError`."""
+        self._refuse_reading_only()
+        check_text("the reason", reason, REASON_CHARS_MAX)
+        return await self._parking.drop(parked_id, reason)
+
+    async def prune(self, tombstones: Sequence[InstancePruned]) -> Sequence[str]:
+        """Put tombstones in the place of instances that have ended and are archived; their times are set to now. The
+        ids of those that are pruned: one whose sequence is no longer the one before its tombstone's is left.
+
+        Raises `BusyError` if a projection has not passed what is in the log by now, `UnavailableError`."""
+        self._refuse_reading_only()
+        await self._until_followed()
+        now = self.clock.now()
+        try:
+            return await self._running.prune([replace(tombstone, time=now) for tombstone in tombstones])
+        except PersistenceError as error:
+            raise UnavailableError(f"store {self._url} can't be written: {error}") from error
+
+    async def _until_followed(self) -> None:
+        """Return once every projection has passed all that is recorded by now. One that isn't attached here is judged
+        by what it has tracked."""
+        position = await self.on_reader(self.recorder.max_notification_id) or 0
+        attached = {follower.name for follower in self._followers}
+        for name, tracked in (await self.on_reader(self.recorder.tracked_positions)).items():
+            if name not in attached and tracked < position:
+                raise BusyError(
+                    f"projection '{name}' has come to {tracked:,} of {position:,}, and what is pruned would be lost to "
+                    f"it; let it catch up (with `statewright serve`) first"
+                )
+        for follower in self._followers:
+            if not await follower.has_passed(position):
+                raise BusyError(f"projection '{follower.name}' has not come to {position:,} yet; try again later")
+
+    def _refuse_reading_only(self) -> None:
+        if self._read_only:
+            raise UnavailableError(f"store {self._url} is open for reading only")
 
     async def attach(self, projection: Projection) -> None:
         """Feed every fact to `projection`, from its position on, for as long as the engine is open."""

@@ -196,12 +196,22 @@ class Unit:
         whatever the order in which the store lists them."""
         draft = self._draft(request.instance_id)
         timers = draft.instance.timers
+        if request.drop_reason:
+            return self._drop_timer(draft, request)
         if request.timer_id not in timers:
             self.changes.timers_cleared.append((request.instance_id, request.timer_id))
         timer = min(timers.values(), key=_due_at, default=None)
         if timer is None or timer.due_at > request.due_at:
             return None
         return _outcome(self._apply(draft, _fired(request.instance_id, timer)), draft.instance)
+
+    def _drop_timer(self, draft: Draft, request: TimerDue) -> Answer:
+        """Without asking the chart, which may be what fails."""
+        timer = draft.instance.timers.get(request.timer_id)
+        if timer is not None and timer.due_at == request.due_at:
+            trigger = _fired(request.instance_id, timer)
+            self._record(draft, decide_discarded(draft.instance, trigger, request.drop_reason, now=self._now))
+        return None
 
     def _result(self, request: EffectResult) -> Answer:
         draft = self._draft(request.instance_id)

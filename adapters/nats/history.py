@@ -29,7 +29,7 @@ from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.streams import HISTORY, ensure_stream
 from statewright.engine.engine import Engine
 from statewright.engine.errors import UnavailableError
-from statewright.engine.events import AnyFact, InstanceStarted
+from statewright.engine.events import AnyFact, InstancePruned, InstanceStarted
 from statewright.engine.log import LoggedFact
 from statewright.engine.tasks import end
 
@@ -65,6 +65,12 @@ class _Stamp(msgspec.Struct):
 
 def _stamp(fact: AnyFact) -> _Stamp:
     return _Stamp(fact.instance_id, fact.sequence, fact.time)
+
+
+def _message_id(fact: AnyFact) -> str:
+    """instance:sequence. A tombstone's sequence is free again once the instance is restored."""
+    pruned = ":pruned" if isinstance(fact, InstancePruned) else ""
+    return f"{fact.instance_id}:{fact.sequence}{pruned}"
 
 
 _decode_stamp = msgspec.json.Decoder(_Stamp).decode
@@ -130,7 +136,7 @@ class History:
         previous = self._last_id
         last = facts[-1].position
         for position, fact in facts:
-            headers = {"Nats-Msg-Id": f"{fact.instance_id}:{fact.sequence}", POSITION: str(position)}
+            headers = {"Nats-Msg-Id": _message_id(fact), POSITION: str(position)}
             if previous:
                 headers["Nats-Expected-Last-Msg-Id"] = previous
             previous = headers["Nats-Msg-Id"]
@@ -148,7 +154,10 @@ class History:
 
     async def _subject(self, fact: AnyFact) -> str:
         instance_id = fact.instance_id
-        definition = fact.definition if isinstance(fact, InstanceStarted) else self._definitions.get(instance_id)
+        if isinstance(fact, InstanceStarted | InstancePruned):
+            definition: str | None = fact.definition
+        else:
+            definition = self._definitions.get(instance_id)
         if definition is None:
             definition = (await self._engine.status(instance_id)).definition
         self._definitions[instance_id] = definition
