@@ -8,14 +8,19 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
-from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
+from eventsourcing.persistence import IntegrityError, MapperDeserialisationError, Notification, PersistenceError
 from msgspec.structs import replace
 
 from statewright.engine.calls import Handler
 from statewright.engine.clock import Clock, SystemClock
 from statewright.engine.definitions import Definitions
+<<<<<<< HEAD
 from statewright.engine.effects import Effects
 from statewright.engine.errors import BusyError, InvalidError, NotFoundError, UnavailableError
+=======
+from statewright.engine.effects import Effects, Handler
+from statewright.engine.errors import AlreadyExistsError, BusyError, InvalidError, NotFoundError, UnavailableError
+>>>>>>> 57f65cd (Operators' commands: parked, store backup, verify, prune and restore; queries over the bus)
 from statewright.engine.events import AnyFact, InstancePruned
 from statewright.engine.followers import Follower, Projection
 from statewright.engine.ids import check_id, new_id
@@ -26,6 +31,7 @@ from statewright.engine.parking import Parking, Read, Retried
 from statewright.engine.recorder import (
     Changes,
     EffectRow,
+    InboxRow,
     InstanceFilter,
     InstanceRecorder,
     InstanceRow,
@@ -339,30 +345,44 @@ class Engine:
         check_text("the reason", reason, REASON_CHARS_MAX)
         return await self._parking.drop(parked_id, reason)
 
-    async def prune(self, tombstones: Sequence[InstancePruned]) -> Sequence[str]:
-        """Put tombstones in the place of instances that have ended and are archived; their times are set to now. The
-        ids of those that are pruned: one whose sequence is no longer the one before its tombstone's is left.
+    async def prune(self, tombstones: Sequence[InstancePruned], *, position: int) -> Sequence[str]:
+        """Put tombstones in the place of instances that have ended and are archived; their times are set to now.
+        position: where in the log the last of their facts is. The ids of those that are pruned: one whose sequence is
+        no longer the one before its tombstone's is left.
 
-        Raises `BusyError` if a projection has not passed what is in the log by now, `UnavailableError`."""
+        Raises `BusyError` if a projection has not passed `position` yet, `UnavailableError`."""
         self._refuse_reading_only()
-        await self._until_followed()
+        for name, tracked in (await self.on_reader(self.recorder.tracked_positions)).items():
+            # One that isn't attached here is judged by what it has tracked.
+            if tracked < position and name not in {follower.name for follower in self._followers}:
+                raise BusyError(
+                    f"projection '{name}' has come to {tracked:,} of {position:,}, and what is pruned would be lost to "
+                    f"it; let it catch up first (with `statewright serve`)"
+                )
+        await self._until_followed(position)
         now = self.clock.now()
         try:
             return await self._running.prune([replace(tombstone, time=now) for tombstone in tombstones])
         except PersistenceError as error:
             raise UnavailableError(f"store {self._url} can't be written: {error}") from error
 
-    async def _until_followed(self) -> None:
-        """Return once every projection has passed all that is recorded by now. One that isn't attached here is judged
-        by what it has tracked."""
-        position = await self.on_reader(self.recorder.max_notification_id) or 0
-        attached = {follower.name for follower in self._followers}
-        for name, tracked in (await self.on_reader(self.recorder.tracked_positions)).items():
-            if name not in attached and tracked < position:
-                raise BusyError(
-                    f"projection '{name}' has come to {tracked:,} of {position:,}, and what is pruned would be lost to "
-                    f"it; let it catch up (with `statewright serve`) first"
-                )
+    async def restore(
+        self, row: InstanceRow, events: Sequence[Notification], inbox: Sequence[InboxRow], effects: Sequence[EffectRow]
+    ) -> None:
+        """Bring back a pruned instance (see `InstanceRecorder.restore`). Raises `AlreadyExistsError` if it wasn't
+        pruned from this store right after `row.sequence`, `BusyError` if a projection lags, `UnavailableError`."""
+        self._refuse_reading_only()
+        position = await self.on_reader(self.recorder.max_notification_id)
+        await self._until_followed(position or 0)
+        try:
+            await self.on_writer(self.recorder.restore, row, events, inbox, effects)
+        except IntegrityError as error:
+            raise AlreadyExistsError(f"instance '{row.id}' can't be restored: {error}") from error
+        except PersistenceError as error:
+            raise UnavailableError(f"store {self._url} can't be written: {error}") from error
+
+    async def _until_followed(self, position: int) -> None:
+        """Return once every projection that is attached has passed `position`. Raises `BusyError`."""
         for follower in self._followers:
             if not await follower.has_passed(position):
                 raise BusyError(f"projection '{follower.name}' has not come to {position:,} yet; try again later")

@@ -6,14 +6,15 @@
     a result    of an effect that can't be recorded: recorded on a retry, without performing again
 
 Invariants: the store's own failures (`is_passing`) park nothing, they are waited for. A retry delivers with the same
-identity, so what was recorded after all is a duplicate; what is parked goes only in the transaction that brings it back,
-or after its outcome is durable.
+identity, so what was recorded after all is a duplicate; what is parked goes only in the transaction that brings it
+back, or after its outcome is durable.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -103,10 +104,8 @@ class Parking:
         if row.subject.startswith(TIMER):
             timer = _decode(row, TimerRow)
             why = f"dropped: {reason or 'no reason given'}"
-            try:
+            with suppress(NotFoundError):  # Then there is no instance that waits for it.
                 await self._runtime.submit(TimerDue(timer.instance_id, timer.timer_id, timer.due_at, why))
-            except NotFoundError:
-                pass  # There is no instance that waits for it.
         elif row.subject.startswith((EFFECT, RESULT)):
             effect_id = _decode(row, str) if row.subject.startswith(EFFECT) else _decode(row, EffectResult).effect_id
         gone = {"effect_id": effect_id, "effect_state": "dropped"}

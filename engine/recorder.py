@@ -252,8 +252,8 @@ class InstanceRecorder(ProcessRecorder):
         effect_state: str = "pending",
     ) -> bool:
         """Delete what is parked; false, and nothing else done, if it isn't there. In the same transaction `timer` is
-        set again (unless there is one of that id), and an effect that is "parked" takes on `effect_state`: as "pending" it
-        is due at once and begins with its first attempt, but if its instance was cancelled meanwhile it becomes
+        set again (unless there is one of that id), and an effect that is "parked" takes on `effect_state`: as "pending"
+        it is due at once and begins with its first attempt, but if its instance was cancelled meanwhile it becomes
         "cancelled", unless it lasts (`engine/relatives.py`)."""
 
     # Upkeep

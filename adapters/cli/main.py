@@ -36,6 +36,27 @@ _COMMANDS = (
     ("cancel", "commands:cancel", "End an instance from outside."),
     ("metrics", "queries:metrics", "Counts and durations by definition and state."),
 )
+_GROUPS = (
+    (
+        "parked",
+        "What could not be understood or applied: look at it, retry it, drop it.",
+        (
+            ("list", "parked:list_", "List what is parked, the oldest first."),
+            ("retry", "parked:retry", "Deliver what is parked once more, with the same identity."),
+            ("drop", "parked:drop", "Remove what is parked for good."),
+        ),
+    ),
+    (
+        "store",
+        "Look after the store: back it up, verify it, prune it.",
+        (
+            ("backup", "store:backup", "Copy the store to a new file, while it is in use."),
+            ("verify", "store:verify", "Fold every instance and compare it with its rows."),
+            ("prune", "store:prune", "Move instances that have ended to an archive."),
+            ("restore", "store:restore", "Bring back what was pruned, while no engine runs."),
+        ),
+    ),
+)
 _EPILOGUE = "Every command takes --store URL, --nats URL and --json, before or after its name."
 
 
@@ -93,6 +114,11 @@ def build_app() -> App:
     )
     for position, (name, path, summary) in enumerate(_COMMANDS):
         app.command(f"statewright.adapters.cli.{path}", name=name, help=summary, sort_key=position)
+    for position, (name, summary, commands) in enumerate(_GROUPS, len(_COMMANDS)):
+        group = App(name=name, help=summary, help_format="plaintext", sort_key=position)
+        for inner, (command, path, what) in enumerate(commands):
+            group.command(f"statewright.adapters.cli.{path}", name=command, help=what, sort_key=inner)
+        app.command(group)
     return app
 
 
@@ -122,7 +148,7 @@ def _usage(error: CycloptsError) -> str:
     if isinstance(error, UnknownCommandError):
         # Its own message would import every command to guess which one was meant.
         given = (error.unused_tokens or ["?"])[0]
-        names = [name for name, _, _ in _COMMANDS]
+        names = [name for name, _, _ in (*_COMMANDS, *_GROUPS)]
         close = get_close_matches(given, names, 1)
         meant = f" Did you mean '{close[0]}'?" if close else ""
         return f"unknown command or option '{given}'.{meant} See `statewright --help`."

@@ -305,7 +305,7 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
     def tracked_positions(self) -> Mapping[str, int]:
         query = "SELECT application_name, max(notification_id) FROM tracking GROUP BY application_name"
         with self.datastore.read() as connection:
-            return {name: position for name, position in connection.execute(query)}
+            return dict(connection.execute(query).fetchall())
 
     def select_ended(self, where: EndedFilter) -> Sequence[InstanceRow]:
         with self.datastore.read() as connection:
