@@ -93,7 +93,7 @@ class Parking:
             is_result = row.subject.startswith(RESULT)
             outcome = await self._runtime.submit(_decode(row, EffectResult) if is_result else read(row))
             await self._runtime.on_writer(self._recorder.unpark, parked_id)
-        _LOG.warning("parked '%s' (%s) is retried: %s", parked_id, row.subject, outcome or "it takes its turn")
+        _LOG.info("parked '%s' (%s) is retried: %s", parked_id, row.subject, outcome or "it takes its turn")
         return Retried(parked_id, row.subject, outcome)
 
     async def drop(self, parked_id: str, reason: str) -> ParkedRow:
@@ -110,8 +110,8 @@ class Parking:
             effect_id = _decode(row, str) if row.subject.startswith(EFFECT) else _decode(row, EffectResult).effect_id
         gone = {"effect_id": effect_id, "effect_state": "dropped"}
         await self._runtime.on_writer(lambda: self._recorder.unpark(parked_id, **gone))  # type: ignore[arg-type]
-        said = (parked_id, row.subject, reason or "no reason given", row.reason, row.headers, row.payload)
-        _LOG.warning("parked '%s' (%s) is dropped: %s; it was parked because: %s; headers %s, payload %r", *said)
+        said = (parked_id, row.subject, len(row.payload), reason or "no reason given", row.reason)
+        _LOG.warning("parked '%s' (%s, %d bytes) is dropped: %s; it was parked because: %s", *said)
         return row
 
     async def _find(self, parked_id: str) -> ParkedRow:

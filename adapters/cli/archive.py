@@ -137,6 +137,11 @@ class ArchiveWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
 
+    def discard(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            os.unlink(self._path)
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()

@@ -68,7 +68,7 @@ async def drop(
     reason: str = "",
     options: Options = DEFAULTS,
 ) -> int:
-    """Remove what is parked for good. It is logged, whole; that a timer was dropped is recorded in its instance.
+    """Remove what is parked for good; that and why is logged. A timer's end is recorded in its instance.
 
     Parameters
     ----------

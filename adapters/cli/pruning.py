@@ -87,6 +87,10 @@ async def prune(engine: Engine, pruner: Pruner, wheres: Sequence[EndedFilter], p
                 await engine.on_reader(writer.add, lines)
                 done.archive = path
                 await _remove(pruner, batch, done)
+    except BusyError:
+        if not done.pruned:  # Certainly nothing has gone, so the file is of no use.
+            writer.discard()
+        raise
     finally:
         writer.close()
     return done

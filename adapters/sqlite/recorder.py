@@ -303,7 +303,10 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
         return self.datastore.consistent()
 
     def tracked_positions(self) -> Mapping[str, int]:
-        query = "SELECT application_name, max(notification_id) FROM tracking GROUP BY application_name"
+        query = (
+            "SELECT application_name, max(notification_id) FROM tracking"
+            " WHERE application_name NOT GLOB '__*' GROUP BY application_name"  # The library's own mark.
+        )
         with self.datastore.read() as connection:
             return dict(connection.execute(query).fetchall())
 
