@@ -227,7 +227,14 @@ class History:
             published = _decode_stamp(message.data or b"")
         except msgspec.DecodeError:
             return False
-        return [(position, published)] == [(at, _stamp(fact)) for at, fact in stored]
+        if [at for at, _ in stored] != [position]:
+            return await self._engine.on_reader(self._is_pruned, published)
+        return _stamp(stored[0].fact) == published
+
+    def _is_pruned(self, published: _Stamp) -> bool:
+        """Whether a fact is not in the store because it was pruned since it was published."""
+        left = self._engine.log.facts(published.instance_id)
+        return bool(left) and isinstance(left[-1], InstancePruned) and left[-1].sequence > published.sequence
 
     def _read_tracked(self) -> int:
         return self._engine.recorder.max_tracking_id(self.name) or 0

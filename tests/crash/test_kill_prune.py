@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from statewright.adapters.cli.archive import ArchivedInstance, read_archive
-from statewright.engine import Engine
+from statewright.engine import Engine, InstanceFilter
 from statewright.engine.verify import verify_store
 from tests.engine.charts import COUNTER
 
@@ -46,18 +47,19 @@ def archived(path: Path) -> set[str]:
 
 
 async def stored(store: str) -> set[str]:
-    from statewright.engine import InstanceFilter
-
     async with Engine.open(store, read_only=True) as engine:
         return {row.id for row in await engine.list(InstanceFilter(limit=2 * INSTANCES))}
 
 
-def kill_when_it_has(bytes_min: int, path: Path, process: subprocess.Popen[str]) -> None:
+def prune_until_killed(store: str, path: Path, bytes_min: int) -> None:
+    """SIGKILL once the archive has more than `bytes_min` bytes."""
     deadline = time.monotonic() + TIMEOUT_S
-    while process.poll() is None and not (path.exists() and path.stat().st_size > bytes_min):
-        assert time.monotonic() < deadline, f"expected more than {bytes_min} bytes in {path}"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    arguments = command(store, "prune", "--older-than", "0s", "--archive", str(path))
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (path.exists() and path.stat().st_size > bytes_min):
+            assert time.monotonic() < deadline, f"expected more than {bytes_min} bytes in {path}"
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
 
 
 async def test_killed_again_and_again(tmp_path: Path) -> None:
@@ -67,9 +69,7 @@ async def test_killed_again_and_again(tmp_path: Path) -> None:
     assert len(everything) == INSTANCES
     paths = [tmp_path / f"{number}.jsonl.gz" for number in range(5)]
     for path, bytes_min in zip(paths[:-1], (0, 2_000, 5_000, 1), strict=True):
-        arguments = command(store, "prune", "--older-than", "0s", "--archive", str(path))
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            kill_when_it_has(bytes_min, path, process)
+        await asyncio.to_thread(prune_until_killed, store, path, bytes_min)
         left = await stored(store)
         assert left | set().union(*map(archived, paths)) == everything
         assert verify_store(store).differences == []

@@ -14,6 +14,7 @@ from statewright.engine.parking import ATTEMPTS_MAX, is_fault, is_passing
 from statewright.engine.recorder import ParkedRow
 from statewright.engine.requests import ExternalEvent
 from statewright.statecharts import Chart, chart, final, perform, state, to
+from tests.engine.charts import from_yaml
 from tests.engine.worlds import World, until
 
 
@@ -169,3 +170,52 @@ async def test_a_reader_changes_nothing(world: World) -> None:
             assert [row.parked_id for row in await reader.parked(10)] == ["p-1"]
             with pytest.raises(UnavailableError, match="reading only"):
                 await reader.drop_parked("p-1")
+
+
+PARENT = from_yaml("""
+name: parent
+initial: asking
+states:
+  asking:
+    invoke: {id: child, src: guarded}
+    on: {done.invoke.child: heard, leave: gone}
+  heard: {type: final}
+  gone: {type: final}
+""")
+
+
+async def test_a_child_whose_definition_cannot_be_used_is_parked_until_it_can(world: World) -> None:
+    """Its start is an effect; the parent goes on meanwhile."""
+    world.charts = [guarded(), PARENT]
+    async with world:
+        await world.restart(run_due=False)
+        await world.engine.start("parent", id="p")
+        world.charts = [PARENT]
+        await world.restart()
+        await until(moving(world), "a parked start")
+        (row,) = world.engine.recorder.select_parked(10)
+        assert (row.subject, row.parked_id) == ("effect of p", "effect:p-1-0")
+        assert [effect.state for effect in world.engine.recorder.select_effects("p")] == ["parked"]
+        assert (await world.engine.status("p")).status == "active"
+        world.verify()
+        world.charts = [guarded(), PARENT]
+        await world.restart()
+        await world.engine.retry_parked(row.parked_id, unread)
+        await until(lambda: world.engine.recorder.select_instance("p-1-0"), "the child")
+        await world.engine.send("p-1-0", "go")
+        await world.settle()
+        assert (await world.engine.status("p")).configuration == '["heard"]'
+
+
+async def test_a_dropped_start_is_not_performed(world: World) -> None:
+    world.charts = [guarded(), PARENT]
+    async with world:
+        await world.restart(run_due=False)
+        await world.engine.start("parent", id="p")
+        world.charts = [PARENT]
+        await world.restart()
+        await until(moving(world), "a parked start")
+        await world.engine.drop_parked("effect:p-1-0", reason="not needed")
+        await world.engine.send("p", "leave")
+        await world.settle()
+        assert [effect.state for effect in world.engine.recorder.select_effects("p")] == ["dropped", "done"]

@@ -10,7 +10,6 @@ import pytest
 
 from tests.adapters.cli.conftest import Cli
 
-
 PLAIN = """\
 name: plain
 context: {amount: int}

@@ -75,7 +75,7 @@ async def test_poison_is_parked_after_a_few_deliveries_and_retried(
         url = url_of(server.endpoint)
         async with serving(tmp_path, url, charts=[guarded()]) as (_, client):
             await client.start("guarded", id="g-1")
-        async with serving(tmp_path, url, charts=[LIGHT]) as (engine, client):
+        async with serving(tmp_path, url, charts=[LIGHT]) as (_, client):
             await client.start("light", {"limit": 1}, id="l-1")
             await client.publish("g-1", "go", event_id="e-1")
             await client.publish("l-1", "toggle", event_id="e-2")
