@@ -1,4 +1,4 @@
-"""Pruning many instances: how long it takes, and how much memory. `python -m tests.benchmarks.prune --instances 100000`."""
+"""Pruning many instances: time and memory. `python -m tests.benchmarks.prune --instances 100000`."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="statewright-prune-") as folder:
         store, archive = f"sqlite:///{folder}/store.db", f"{folder}/a.jsonl.gz"
         asyncio.run(fill(store, instances))
-        print(f"{instances:,} ended instances, {Path(folder, 'store.db').stat().st_size / 2**20:,.0f} MB")
+        print(f"{instances:,} ended instances, {Path(folder, 'store.db').stat().st_size / 2**20:,.0f} MB", flush=True)
         timed("backup", f"{folder}/copy.db", "--store", store)
         timed("prune", "--older-than", "0s", "--archive", archive, "--store", store)
-        print(f"  archive: {Path(archive).stat().st_size / 2**20:.1f} MB")
+        print(f"  archive: {Path(archive).stat().st_size / 2**20:.1f} MB", flush=True)
         timed("restore", archive, "--store", store)
 
 
