@@ -24,7 +24,7 @@ from statewright.engine.calls import EffectCancelled, Handler, PermanentError, R
 from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
 from statewright.engine.messages import Messages
-from statewright.engine.parking import Parking, is_fault
+from statewright.engine.parking import ATTEMPTS_MAX, Parking, is_fault
 from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
 from statewright.engine.relatives import KINDS
 from statewright.engine.requests import EffectResult, as_json
@@ -272,7 +272,7 @@ class Effects:
                 if tried == ATTEMPTS_MAX:
                     await self._parking.park_effect(row, error, result)
                     return
-                await self._clock.sleep_until(self._clock.now() + _backoff_ns(tried))
+                await self._clock.sleep_until(self._clock.now() + backoff_ns(DEFAULT, row.effect_id, tried))
             else:
                 return
 

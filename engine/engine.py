@@ -14,13 +14,8 @@ from msgspec.structs import replace
 from statewright.engine.calls import Handler
 from statewright.engine.clock import Clock, SystemClock
 from statewright.engine.definitions import Definitions
-<<<<<<< HEAD
 from statewright.engine.effects import Effects
-from statewright.engine.errors import BusyError, InvalidError, NotFoundError, UnavailableError
-=======
-from statewright.engine.effects import Effects, Handler
 from statewright.engine.errors import AlreadyExistsError, BusyError, InvalidError, NotFoundError, UnavailableError
->>>>>>> 57f65cd (Operators' commands: parked, store backup, verify, prune and restore; queries over the bus)
 from statewright.engine.events import AnyFact, InstancePruned
 from statewright.engine.followers import Follower, Projection
 from statewright.engine.ids import check_id, new_id
