@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
-from statewright.engine.errors import AlreadyExistsError, NotFoundError, UnavailableError
+from statewright.engine.errors import AlreadyExistsError, NotFoundError, UnusableError
 from statewright.engine.recorder import DefinitionRow, InstanceRecorder
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.errors import ChartError
@@ -82,7 +82,7 @@ class Definitions:
                     self._newest[name] = self._revive(row)
 
     def named(self, name: str, version: str | None) -> Chart:
-        """The chart that a start of `name` takes. Raises `NotFoundError`, `UnavailableError`."""
+        """The chart that a start of `name` takes. Raises `NotFoundError`, `UnusableError`."""
         newest = self._newest.get(name)
         if newest is not None and version in (None, newest.version):
             return newest
@@ -98,17 +98,17 @@ class Definitions:
         return rows[-1] if rows else None
 
     def pinned(self, name: str, version: str, digest: str) -> Chart:
-        """The very chart that an instance is pinned to. Raises `UnavailableError` when it can't be compiled here."""
+        """The very chart that an instance is pinned to. Raises `UnusableError` when it can't be compiled here."""
         chart = self._by_digest.get(digest)
         if chart is not None:
             return chart
         row = self._recorder.select_definition(name, version)
         if row is None or row.digest != digest:
-            raise UnavailableError(f"definition '{name}' version '{version}' ({digest[:12]}) is not in the store")
+            raise UnusableError(f"definition '{name}' version '{version}' ({digest[:12]}) is not in the store")
         try:
             return self._revive(row)
         except ChartError as error:
-            raise UnavailableError(f"definition '{name}' version '{version}' can't be used here: {error}") from error
+            raise UnusableError(f"definition '{name}' version '{version}' can't be used here: {error}") from error
 
     def _revive(self, row: DefinitionRow) -> Chart:
         chart = self._by_digest.get(row.digest)

@@ -24,6 +24,7 @@ from statewright.engine.calls import EffectCancelled, Handler, PermanentError, R
 from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
 from statewright.engine.messages import Messages
+from statewright.engine.parking import ATTEMPTS_MAX, Parking, is_fault
 from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
 from statewright.engine.relatives import KINDS
 from statewright.engine.requests import EffectResult, as_json
@@ -61,8 +62,11 @@ class _Performer(NamedTuple):
 class Effects:
     """The loop that performs effects, with the registry of who performs which."""
 
-    def __init__(self, recorder: InstanceRecorder, runtime: Runtime, messages: Messages, clock: Clock) -> None:
+    def __init__(
+        self, recorder: InstanceRecorder, runtime: Runtime, messages: Messages, parking: Parking, clock: Clock
+    ) -> None:
         self._recorder = recorder
+        self._parking = parking
         self._runtime = runtime
         self._messages = messages
         self._clock = clock
@@ -253,7 +257,24 @@ class Effects:
                 return  # If the lease was not ours any more, somebody else performs it, or nobody has to.
 
     async def _deliver(self, row: EffectRow, result: EffectResult) -> None:
-        await self._record(row, lambda: self._runtime.submit(result, bounded=False))
+        await self._record(row, partial(self._submit, row, result))
+
+    async def _submit(self, row: EffectRow, result: EffectResult) -> None:
+        """Have the result recorded, or parked if it can't be: what has been performed is not to be performed again for
+        a fault of ours."""
+        for tried in range(1, ATTEMPTS_MAX + 1):
+            try:
+                await self._runtime.submit(result, bounded=False)
+            except Exception as error:
+                if not is_fault(error):
+                    raise
+                _LOG.error("the result of effect %s can't be recorded: %s", row.effect_id, error)
+                if tried == ATTEMPTS_MAX:
+                    await self._parking.park_effect(row, error, result)
+                    return
+                await self._clock.sleep_until(self._clock.now() + backoff_ns(DEFAULT, row.effect_id, tried))
+            else:
+                return
 
     async def _record(self, row: EffectRow, recording: Callable[[], Awaitable[Any]]) -> None:
         """Have an attempt's end recorded, again while the store can't be written: better than performing again. One

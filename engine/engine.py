@@ -8,23 +8,26 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
-from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
+from eventsourcing.persistence import IntegrityError, MapperDeserialisationError, Notification, PersistenceError
+from msgspec.structs import replace
 
 from statewright.engine.calls import Handler
 from statewright.engine.cipher import KEYS
 from statewright.engine.clock import SECOND_NS, Clock, SystemClock
 from statewright.engine.definitions import Definitions
 from statewright.engine.effects import Effects
-from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
-from statewright.engine.events import AnyFact
+from statewright.engine.errors import AlreadyExistsError, BusyError, InvalidError, NotFoundError, UnavailableError
+from statewright.engine.events import AnyFact, InstancePruned
 from statewright.engine.followers import Follower, Projection
 from statewright.engine.ids import check_id, new_id
 from statewright.engine.instance import Instance, fold
 from statewright.engine.log import InstanceLog
 from statewright.engine.messages import Messages
+from statewright.engine.parking import Parking, Read, Retried
 from statewright.engine.recorder import (
     Changes,
     EffectRow,
+    InboxRow,
     InstanceFilter,
     InstanceRecorder,
     InstanceRow,
@@ -33,7 +36,15 @@ from statewright.engine.recorder import (
     Store,
 )
 from statewright.engine.redaction import redacted
-from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest
+from statewright.engine.requests import (
+    REASON_CHARS_MAX,
+    ControlRequest,
+    ExternalEvent,
+    Outcome,
+    Started,
+    StartRequest,
+    check_text,
+)
 from statewright.engine.residents import RESIDENTS_MAX
 from statewright.engine.runtime import QUEUE_MAX, Runtime
 from statewright.engine.schedules import CatchUp, Overlap, ScheduleRequest, Schedules
@@ -154,10 +165,11 @@ class Engine:
             self._queue_max,
             self._workers,
         )
-        self._timers = Timers(self.recorder, self._runtime, self.clock)
+        self._parking = Parking(self.recorder, self._runtime, self.clock)
+        self._timers = Timers(self.recorder, self._runtime, self._parking, self.clock)
         self._schedules = Schedules(self.recorder, self.definitions, self._runtime, self.clock)
-        messages = Messages(self.log, self.definitions, self._runtime, self.clock)
-        self._effects = Effects(self.recorder, self._runtime, messages, self.clock)
+        messages = Messages(self.log, self.definitions, self._runtime, self._parking, self.clock)
+        self._effects = Effects(self.recorder, self._runtime, messages, self._parking, self.clock)
         if self._run_due and not self._read_only:
             await self._runtime.on_writer(self.recorder.release_effects)
             self._spawn(self._timers.run())
@@ -250,8 +262,7 @@ class Engine:
 
     def submit(self, request: StartRequest | ExternalEvent | ControlRequest) -> asyncio.Future[Any]:
         """Queue a request whose ids have been checked; for adapters, which needn't await one to queue the next."""
-        if self._read_only:
-            raise UnavailableError(f"store {self._url} is open for reading only")
+        self._refuse_reading_only()
         return self._running.submit(request)
 
     # Recurring starts
@@ -317,7 +328,7 @@ class Engine:
         """The `instances` row. Raises `NotFoundError`."""
         row = await self.on_reader(self.recorder.select_instance, check_id("an instance id", instance_id))
         if row is None:
-            raise NotFoundError(f"no instance '{instance_id}'")
+            raise await self.on_reader(self.log.absence, instance_id)
         return row
 
     async def list(self, where: InstanceFilter = InstanceFilter()) -> Sequence[InstanceRow]:  # noqa: B008 (frozen)
@@ -332,8 +343,9 @@ class Engine:
         """The facts with after < sequence <= to, in order. Raises `NotFoundError`."""
         check_id("an instance id", instance_id)
         facts = await self.on_reader(lambda: self.log.facts(instance_id, after=after, to=to))
-        if not facts and await self.on_reader(self.recorder.select_instance, instance_id) is None:
-            raise NotFoundError(f"no instance '{instance_id}'")
+        pruned = bool(facts) and isinstance(facts[-1], InstancePruned)
+        if pruned or (not facts and await self.on_reader(self.recorder.select_instance, instance_id) is None):
+            raise await self.on_reader(self.log.absence, instance_id)
         return facts
 
     async def replay(self, instance_id: str, *, to_sequence: int | None = None, at: int | None = None) -> Replay:
@@ -397,6 +409,72 @@ class Engine:
             await self.on_writer(self.recorder.park, row)
         except PersistenceError as error:
             raise UnavailableError(f"store {self._url} can't be written: {error}") from error
+
+    async def parked(self, limit: int) -> Sequence[ParkedRow]:
+        """What is parked, the oldest first."""
+        return await self.on_reader(self.recorder.select_parked, limit)
+
+    async def retry_parked(self, parked_id: str, read: Read) -> Retried:
+        """Deliver what is parked once more, with the same identity; `read` understands a message. Raises
+        `NotFoundError`, `UnavailableError`, and what makes it fail again: then it stays parked."""
+        self._refuse_reading_only()
+        retried = await self._parking.retry(parked_id, read)
+        self._timers.alarm.ring()
+        self._effects.alarm.ring()
+        return retried
+
+    async def drop_parked(self, parked_id: str, *, reason: str = "") -> ParkedRow:
+        """Remove what is parked for good; that and why is logged. A timer's end is recorded as a fact. Raises
+        `NotFoundError`, `InvalidError`, `UnavailableError`."""
+        self._refuse_reading_only()
+        check_text("the reason", reason, REASON_CHARS_MAX)
+        return await self._parking.drop(parked_id, reason)
+
+    async def prune(self, tombstones: Sequence[InstancePruned], *, position: int) -> Sequence[str]:
+        """Put tombstones in the place of instances that have ended and are archived; their times are set to now.
+        position: where in the log the last of their facts is. The ids of those that are pruned: one whose sequence is
+        no longer the one before its tombstone's is left.
+
+        Raises `BusyError` if a projection has not passed `position` yet, `UnavailableError`."""
+        self._refuse_reading_only()
+        for name, tracked in (await self.on_reader(self.recorder.tracked_positions)).items():
+            # One that isn't attached here is judged by what it has tracked.
+            if tracked < position and name not in {follower.name for follower in self._followers}:
+                raise BusyError(
+                    f"projection '{name}' has come to {tracked:,} of {position:,}, and what is pruned would be lost to "
+                    f"it; let it catch up first (with `statewright serve`)"
+                )
+        await self._until_followed(position)
+        now = self.clock.now()
+        try:
+            return await self._running.prune([replace(tombstone, time=now) for tombstone in tombstones])
+        except PersistenceError as error:
+            raise UnavailableError(f"store {self._url} can't be written: {error}") from error
+
+    async def restore(
+        self, row: InstanceRow, events: Sequence[Notification], inbox: Sequence[InboxRow], effects: Sequence[EffectRow]
+    ) -> None:
+        """Bring back a pruned instance (see `InstanceRecorder.restore`). Raises `AlreadyExistsError` if it wasn't
+        pruned from this store right after `row.sequence`, `BusyError` if a projection lags, `UnavailableError`."""
+        self._refuse_reading_only()
+        position = await self.on_reader(self.recorder.max_notification_id)
+        await self._until_followed(position or 0)
+        try:
+            await self.on_writer(self.recorder.restore, row, events, inbox, effects)
+        except IntegrityError as error:
+            raise AlreadyExistsError(f"instance '{row.id}' can't be restored: {error}") from error
+        except PersistenceError as error:
+            raise UnavailableError(f"store {self._url} can't be written: {error}") from error
+
+    async def _until_followed(self, position: int) -> None:
+        """Return once every projection that is attached has passed `position`. Raises `BusyError`."""
+        for follower in self._followers:
+            if not await follower.has_passed(position):
+                raise BusyError(f"projection '{follower.name}' has not come to {position:,} yet; try again later")
+
+    def _refuse_reading_only(self) -> None:
+        if self._read_only:
+            raise UnavailableError(f"store {self._url} is open for reading only")
 
     async def attach(self, projection: Projection) -> None:
         """Feed every fact to `projection`, from its position on, for as long as the engine is open."""

@@ -22,6 +22,10 @@ class NotFoundError(StatewrightError):
     code: ClassVar[str] = "not_found"
 
 
+class PrunedError(NotFoundError):
+    """The instance was pruned: it can't be read or driven any more, and its id stays taken."""
+
+
 class AlreadyExistsError(StatewrightError):
     """An instance with this id exists with other content, or a definition's version with another digest."""
 
@@ -56,6 +60,11 @@ class LeaseLostError(StatewrightError):
     """What this writer held is another's now: nothing was written, and nothing is to be under that lease."""
 
     code: ClassVar[str] = "unavailable"
+
+
+class UnusableError(UnavailableError):
+    """One instance can't be driven here, whatever the store does: the definition it is pinned to can't be compiled (a
+    function that it names is gone), or its facts can't be read."""
 
 
 class ConflictError(StatewrightError):

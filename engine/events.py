@@ -232,6 +232,21 @@ class InstanceFailed(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="i
     effects_cancelled: tuple[str, ...] = ()
 
 
+class InstancePruned(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="instance_pruned"):
+    """The tombstone: the only fact of an instance whose others were moved to an archive; it follows the last of them.
+
+    It keeps the id taken, and what a read model needs to be rebuilt without the others: `kept`, by its name.
+    """
+
+    definition: str
+    version: str
+    digest: str
+    status: Status
+    started_at: int
+    ended_at: int
+    kept: Mapping[str, Json] = {}
+
+
 AnyFact = (
     InstanceStarted
     | TransitionTaken
@@ -243,4 +258,5 @@ AnyFact = (
     | InstanceResumed
     | InstanceCancelled
     | InstanceFailed
+    | InstancePruned
 )

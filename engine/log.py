@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
 import msgspec
@@ -11,8 +12,8 @@ from eventsourcing.persistence import Mapper, MapperDeserialisationError, Stored
 from eventsourcing.utils import Environment, EnvType
 
 from statewright.engine.cipher import KEY_FILE, KEYS, Ring, environment_of, is_sealed
-from statewright.engine.errors import InvalidError
-from statewright.engine.events import SCHEMA, AnyFact, Fact, Macrostep
+from statewright.engine.errors import InvalidError, NotFoundError, PrunedError
+from statewright.engine.events import SCHEMA, AnyFact, Fact, InstancePruned, Macrostep
 from statewright.engine.instance import Instance, fold, sets_status
 from statewright.engine.mapper import FactMapper, InstanceSnapshot
 from statewright.engine.recorder import Changes, InstanceFilter, InstanceRecorder
@@ -86,11 +87,25 @@ class InstanceLog(Application[str]):
         to_stored = self.mapper.to_stored_event
         self.instances.insert_events([to_stored(fact) for fact in facts], changes=changes)
 
+    def prune(self, tombstones: Sequence[InstancePruned]) -> list[str]:
+        """See `InstanceRecorder.prune`; on the writing thread."""
+        return list(self.instances.prune([self.mapper.to_stored_event(tombstone) for tombstone in tombstones]))
+
     def load(self, instance_id: str) -> Instance | None:
-        """The instance as of now: its newest usable snapshot and the facts after it."""
+        """The instance as of now: its newest usable snapshot and the facts after it. Raises `PrunedError`."""
         snapshot = self._newest_snapshot(instance_id)
         after = snapshot.sequence if snapshot is not None else None
-        return fold(self.facts(instance_id, after=after), snapshot)
+        facts = self.facts(instance_id, after=after)
+        if facts and isinstance(facts[-1], InstancePruned):
+            raise pruned_error(facts[-1])
+        return fold(facts, snapshot)
+
+    def absence(self, instance_id: str) -> NotFoundError:
+        """The error for an instance that has no row: it was pruned, or it never was."""
+        facts = self.facts(instance_id)
+        if facts and isinstance(facts[-1], InstancePruned):
+            return pruned_error(facts[-1])
+        return NotFoundError(f"no instance '{instance_id}'")
 
     def holds(self, fact: Fact) -> bool:
         """Whether this very fact is recorded."""
@@ -108,8 +123,11 @@ class InstanceLog(Application[str]):
         return [LoggedFact(entry.id, cast(AnyFact, to_fact(entry))) for entry in notifications]
 
     def outcome_at(self, instance_id: str, sequence: int) -> Outcome:
-        """The outcome that was answered when the fact at `sequence` was recorded."""
-        fact = self.facts(instance_id, after=sequence - 1, to=sequence)[0]
+        """The outcome that was answered when the fact at `sequence` was recorded. Raises `PrunedError`."""
+        found = self.facts(instance_id, after=sequence - 1, to=sequence)
+        if not found:
+            raise self.absence(instance_id)
+        fact = found[0]
         reason = getattr(fact, "reason", "") if fact.__struct_config__.tag in _REFUSALS else ""
         configuration: tuple[str, ...] | None = None
         status = None
@@ -141,6 +159,16 @@ class InstanceLog(Application[str]):
         if snapshot.schema != SCHEMA:
             return None
         return snapshot.instance
+
+
+def pruned_error(tombstone: InstancePruned) -> PrunedError:
+    """Says when, and what is left to be known."""
+    seconds = tombstone.time // 1_000_000_000
+    when = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return PrunedError(
+        f"instance '{tombstone.instance_id}' was pruned at {when}: it was {tombstone.status} at sequence "
+        f"{tombstone.sequence - 1}; `statewright store restore` brings it back from its archive"
+    )
 
 
 _REFUSALS = frozenset({"event_refused", "event_discarded"})

@@ -2,7 +2,7 @@
 
 Invariants: what one instance asks for is done in that order, one after another; each is recorded by the receiver in the
 transaction that ends the effect, so it happens once, whatever crashes. A store that can't be written holds it up, and
-nothing overtakes it.
+nothing overtakes it; what fails for another reason is parked after a while (`engine/parking.py`), and the next goes on.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from msgspec.structs import replace
 
 from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.definitions import Definitions
-from statewright.engine.errors import BusyError, NotFoundError, UnavailableError
+from statewright.engine.errors import BusyError, NotFoundError, PrunedError, UnavailableError
 from statewright.engine.events import Trigger
 from statewright.engine.instance import result_id
 from statewright.engine.log import InstanceLog
+from statewright.engine.parking import ATTEMPTS_MAX, Parking, is_passing
 from statewright.engine.recorder import EffectRow
 from statewright.engine.relatives import Message, Start
 from statewright.engine.requests import (
@@ -37,10 +38,11 @@ from statewright.statecharts.chart import Chart
 from statewright.statecharts.errors import StatewrightError
 
 RETRY_NS = SECOND_NS
-"""The wait before it is tried again while the store, or a definition, can't be used; it doubles with each time."""
+"""The wait before it is tried again; it doubles with each time."""
 RETRY_MAX_NS = 60 * SECOND_NS
 
-_PASSING = (UnavailableError, BusyError, PersistenceError, MapperDeserialisationError)
+_NOT_ITS_OWN = (UnavailableError, BusyError, PersistenceError, MapperDeserialisationError)
+"""What says nothing against the message: the sender is not told."""
 _LOG = logging.getLogger("statewright.engine")
 T = TypeVar("T")
 
@@ -48,10 +50,13 @@ T = TypeVar("T")
 class Messages:
     """Performs effects of the kinds in `relatives.KINDS`."""
 
-    def __init__(self, log: InstanceLog, definitions: Definitions, runtime: Runtime, clock: Clock) -> None:
+    def __init__(
+        self, log: InstanceLog, definitions: Definitions, runtime: Runtime, parking: Parking, clock: Clock
+    ) -> None:
         self._log = log
         self._definitions = definitions
         self._runtime = runtime
+        self._parking = parking
         self._clock = clock
         self._last: dict[str, asyncio.Task[None]] = {}
         """By instance, the last of what it has asked for."""
@@ -73,17 +78,30 @@ class Messages:
             await asyncio.wait((before,))
             if before.cancelled():  # The engine is closing: what comes later must not overtake it.
                 return
+        failures = 0
         for tried in count():
             try:
                 await self._perform(row)
             except Exception as error:
-                detail = None if isinstance(error, _PASSING) else error
+                detail = None if isinstance(error, _NOT_ITS_OWN) else error
                 said = (row.effect_id, row.kind, row.name, error)
                 _LOG.warning("effect %s (%s %s) can't be performed now: %s", *said, exc_info=detail)
+                failures += not is_passing(error)
+                if failures >= ATTEMPTS_MAX and await self._is_parked(row, error):
+                    return
                 wait_ns = min(RETRY_NS << min(tried, 16), RETRY_MAX_NS)
                 await self._clock.sleep_until(self._clock.now() + wait_ns)
             else:
                 return
+
+    async def _is_parked(self, row: EffectRow, error: Exception) -> bool:
+        """Park it; false if that can't be written now."""
+        try:
+            await self._parking.park_effect(row, error)
+        except PersistenceError as failure:
+            _LOG.warning("effect %s can't be parked now: %s", row.effect_id, failure)
+            return False
+        return True
 
     async def _perform(self, row: EffectRow) -> None:
         if row.kind == "start":
@@ -94,13 +112,16 @@ class Messages:
             start = await self._runtime.on_reader(self._not_begun, row, message.to)
             if start is not None:  # Who has claimed it may still perform it, and then nobody would cancel the child.
                 await self._start(start)
-            await self._submit(ChildCancelled(message.to, row.effect_id))
+            try:
+                await self._submit(ChildCancelled(message.to, row.effect_id))
+            except PrunedError:
+                await self._submit(EffectEnded(row.instance_id, row.effect_id))
             return
         try:
             if not message.to:
                 raise NotFoundError("it has no such relative")
             await self._submit(_arrival(row, message))
-        except _PASSING:
+        except _NOT_ITS_OWN:
             raise
         except StatewrightError as error:
             await self._submit(_undelivered(row, message, str(error)))
@@ -126,7 +147,7 @@ class Messages:
             )
             await self._submit(begin)
             await self._submit(EffectEnded(row.instance_id, row.effect_id))
-        except _PASSING:
+        except _NOT_ITS_OWN:
             raise
         except StatewrightError as error:
             await self._submit(_unstarted(row, start, str(error)))

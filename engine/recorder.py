@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from eventsourcing.persistence import ProcessRecorder, StoredEvent
+from eventsourcing.persistence import Notification, ProcessRecorder, StoredEvent
 
 PARTITIONS_DEFAULT = 64
 """How many partitions a new store gets; fixed for the store's life (FNV-1a-32 of the instance id, mod n)."""
@@ -61,7 +62,8 @@ class TimerRow(NamedTuple):
 
 
 class EffectRow(NamedTuple):
-    """One effect. state: "pending" | "running" | "done" | "failed" | "cancelled". `data` is JSON text, `policy` that of
+    """One effect. state: "pending" | "running" | "done" | "failed" | "cancelled" | "parked" |
+    "dropped". `data` is JSON text, `policy` that of
     what the chart says about how it is performed ("" if nothing), `details` that of what the last heartbeat brought (""
     if there was none)."""
 
@@ -88,7 +90,8 @@ class DefinitionRow(NamedTuple):
 
 
 class ParkedRow(NamedTuple):
-    """A message that could not be understood or applied, kept with its reason until somebody looks.
+    """What could not be understood or applied, kept with its reason until somebody looks: a message, or a timer or an
+    effect that always fails (`engine/parking.py` says how each is written).
 
     payload is what came, as it came; `headers` JSON text; `received_at` ns UTC.
     """
@@ -172,6 +175,18 @@ class InstanceFilter(msgspec.Struct, frozen=True, kw_only=True):
     definition: str | None = None
     status: str | None = None
     state: str | None = None
+    limit: int = 100
+    after: str | None = None
+
+
+class EndedFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Ended instances that nobody needs any more: of this status, ended before then (ns UTC), `after` a cursor (an
+    instance id). An instance that has an effect still to be performed, or a relative (its parent, a child) that runs or
+    has one, is not among them."""
+
+    status: str
+    ended_before: int
+    definition: str | None = None
     limit: int = 100
     after: str | None = None
 
@@ -282,8 +297,9 @@ class InstanceRecorder(ProcessRecorder):
 
     # Parked messages
     @abstractmethod
-    def park(self, row: ParkedRow) -> None:
-        """Idempotent by parked_id."""
+    def park(self, row: ParkedRow, *, timer: tuple[str, str] | None = None, effect_id: str | None = None) -> None:
+        """Idempotent by parked_id. In the same transaction the timer (instance_id, timer_id) is deleted, and the effect
+        becomes "parked"."""
 
     @abstractmethod
     def select_parked(self, limit: int) -> Sequence[ParkedRow]: ...
@@ -334,6 +350,57 @@ class InstanceRecorder(ProcessRecorder):
     @abstractmethod
     def select_leases(self) -> list[Lease]:
         """All that were ever taken, by name."""
+
+    # What is parked
+    @abstractmethod
+    def find_parked(self, parked_id: str) -> ParkedRow | None: ...
+
+    @abstractmethod
+    def unpark(
+        self,
+        parked_id: str,
+        *,
+        timer: TimerRow | None = None,
+        effect_id: str | None = None,
+        effect_state: str = "pending",
+    ) -> bool:
+        """Delete what is parked; false, and nothing else done, if it isn't there. In the same transaction `timer` is
+        set again (unless there is one of that id), and an effect that is "parked" takes on `effect_state`: as "pending"
+        it is due at once and begins with its first attempt, but if its instance was cancelled meanwhile it becomes
+        "cancelled", unless it lasts (`engine/relatives.py`)."""
+
+    # Upkeep
+    @abstractmethod
+    def consistent(self) -> AbstractContextManager[None]:
+        """Inside the block, all that this thread reads is as of one moment, whatever is committed meanwhile."""
+
+    @abstractmethod
+    def tracked_positions(self) -> Mapping[str, int]:
+        """By name, the position of the log that each projection has tracked in this store."""
+
+    @abstractmethod
+    def select_ended(self, where: EndedFilter) -> Sequence[InstanceRow]:
+        """What may be pruned, in the order of the cursor."""
+
+    @abstractmethod
+    def located_events(self, instance_id: str) -> Sequence[Notification]:
+        """The facts of one instance, in order, each with its position in the log."""
+
+    @abstractmethod
+    def prune(self, tombstones: Sequence[StoredEvent]) -> Sequence[str]:
+        """Put a tombstone in the place of each instance that has ended and whose sequence is the one before the
+        tombstone's: its facts, snapshots, inbox, effects, timers and row are deleted, and the tombstone is recorded at
+        a new position. One transaction. Returns the ids of those instances; others are left as they are.
+
+        Whoever has read an instance before its end here fails on (instance, sequence) when it records."""
+
+    @abstractmethod
+    def restore(
+        self, row: InstanceRow, events: Sequence[Notification], inbox: Sequence[InboxRow], effects: Sequence[EffectRow]
+    ) -> None:
+        """Undo `prune` for one instance, in one transaction: the tombstone goes, and all that was there comes back, its
+        facts at their old positions. Raises IntegrityError, with nothing written, unless the instance's only fact is a
+        tombstone right after `row.sequence`."""
 
 
 class Store(Protocol):

@@ -76,11 +76,15 @@ class ControlRequest(msgspec.Struct, frozen=True):
 
 
 class TimerDue(msgspec.Struct, frozen=True):
-    """A pending timer's time has come. Dropped if the instance no longer waits for it."""
+    """A pending timer's time has come. Dropped if the instance no longer waits for it.
+
+    drop_reason: don't fire it, but record that it is discarded, and why.
+    """
 
     instance_id: str
     timer_id: str
     due_at: int
+    drop_reason: str = ""
 
 
 class EffectResult(msgspec.Struct, frozen=True):

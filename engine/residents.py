@@ -88,7 +88,7 @@ class Residents:
 def load_resident(log: InstanceLog, definitions: Definitions, instance_id: str) -> Resident | None:
     """Rebuild one instance from its snapshot and facts; None if it doesn't exist. Runs no user code.
 
-    Raises `UnavailableError` when the definition it is pinned to can't be used here.
+    Raises `UnusableError` when the definition it is pinned to can't be used here, `PrunedError`.
     """
     instance = log.load(instance_id)
     if instance is None:

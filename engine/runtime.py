@@ -31,9 +31,11 @@ from statewright.engine.errors import (
     ConflictError,
     InvalidError,
     LeaseLostError,
+    PrunedError,
     UnavailableError,
+    UnusableError,
 )
-from statewright.engine.events import InstanceStarted
+from statewright.engine.events import InstancePruned, InstanceStarted
 from statewright.engine.instance import Instance
 from statewright.engine.log import InstanceLog
 from statewright.engine.recorder import Changes
@@ -136,6 +138,14 @@ class Runtime:
         """Run `function(*args)` on the thread that reads."""
         result: T = await self._reader.call(function, *args)
         return result
+
+    async def prune(self, tombstones: Sequence[InstancePruned]) -> list[str]:
+        """Put tombstones in the place of instances (see `InstanceRecorder.prune`) and forget them."""
+        try:
+            return await self.on_writer(self._log.prune, tombstones)
+        finally:
+            for tombstone in tombstones:
+                self.residents.evict(tombstone.instance_id)
 
     async def close(self) -> None:
         """Answer what is queued, then stop."""
@@ -276,8 +286,8 @@ class Runtime:
             return batch
         for delivery in batch:
             error = failed.get(delivery.request.instance_id)
-            if error is not None and not delivery.answered.done():
-                delivery.answered.set_exception(error)
+            if error is not None:
+                _answer_all([delivery], _as_answer(delivery.request, error))
         return [delivery for delivery in batch if delivery.request.instance_id not in failed]
 
     def _read_all(
@@ -295,7 +305,9 @@ class Runtime:
                 if loaded is not None:
                     self._look_for_identities(deliveries, {instance_id: loaded})
                 found.append((instance_id, loaded))
-            except (PersistenceError, MapperDeserialisationError) as error:
+            except MapperDeserialisationError as error:
+                found.append((instance_id, UnusableError(f"instance '{instance_id}' can't be read: {error}")))
+            except PersistenceError as error:
                 found.append((instance_id, UnavailableError(f"instance '{instance_id}' can't be read: {error}")))
             except Exception as error:
                 found.append((instance_id, error))
@@ -396,7 +408,10 @@ class Runtime:
                 delivery.answered.set_result(found)
 
     def _first_start(self, request: StartRequest) -> Started:
-        first = self._log.facts(request.instance_id, to=1)[0]
+        found = self._log.facts(request.instance_id, to=1)
+        if not found:  # The instance in memory was pruned meanwhile.
+            raise AlreadyExistsError(str(self._log.absence(request.instance_id)))
+        first = found[0]
         assert isinstance(first, InstanceStarted)
         _, encoded = as_json("the context", request.context)
         same = (
@@ -411,6 +426,13 @@ class Runtime:
                 f"'{first.version}' with other content"
             )
         return Started(first.instance_id, first.sequence, first.configuration, first.status)
+
+
+def _as_answer(request: Request, error: Exception) -> Exception:
+    """Why `request` can't be decided: to a start, an instance that was pruned is one that exists."""
+    if isinstance(error, PrunedError) and isinstance(request, StartRequest):
+        return AlreadyExistsError(str(error))
+    return error
 
 
 def _settle(delivery: Delivery, answer: Answer) -> bool:

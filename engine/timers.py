@@ -1,7 +1,7 @@
 """Timers: the rows of table `timers` whose time has come are handed to the runtime, in due order.
 
 The table is the truth; nothing is held in memory but when to look again. Firing deletes the row in the transaction that
-records the event, so a timer fires once, whatever crashes.
+records the event, so a timer fires once, whatever crashes. One that always fails is parked (`engine/parking.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 from statewright.engine.alarm import Alarm
 from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.errors import UnavailableError
+from statewright.engine.parking import ATTEMPTS_MAX, Parking, is_passing
 from statewright.engine.recorder import InstanceRecorder, TimerRow
 from statewright.engine.requests import TimerDue
 from statewright.engine.runtime import Runtime
@@ -29,12 +30,14 @@ _LOG = logging.getLogger("statewright.engine")
 class Timers:
     """The loop that fires timers."""
 
-    def __init__(self, recorder: InstanceRecorder, runtime: Runtime, clock: Clock) -> None:
+    def __init__(self, recorder: InstanceRecorder, runtime: Runtime, parking: Parking, clock: Clock) -> None:
         self._recorder = recorder
         self._runtime = runtime
+        self._parking = parking
         self._clock = clock
         self._held: dict[TimerRow, int] = {}
         self._doubted: set[TimerRow] = set()
+        self._failures: dict[TimerRow, int] = {}
         self.alarm = Alarm(clock)
 
     async def run(self) -> None:
@@ -62,19 +65,30 @@ class Timers:
         self._doubted, doubted = set(), self._doubted
         for row, outcome in zip(due, outcomes, strict=True):
             if isinstance(outcome, Exception):
-                self._hold(row, outcome)
+                await self._failed(row, outcome)
             elif outcome is None:
                 # The instance knows of no such timer. Either the row is gone since it was read, or another process has
                 # written since the instance was: so it is read again, and the row doubted when it is still there.
                 self._runtime.residents.evict(row.instance_id)
                 if row in doubted:
-                    self._hold(row, LookupError("its facts don't say that it is set"))
+                    await self._failed(row, LookupError("its facts don't say that it is set"))
                 else:
                     self._doubted.add(row)
+            else:
+                self._failures.pop(row, None)
         return bool(due)
 
-    def _hold(self, row: TimerRow, error: Exception) -> None:
+    async def _failed(self, row: TimerRow, error: Exception) -> None:
+        """Hold it for a while; park it if it has always failed. The count is of this run."""
         _LOG.error("timer '%s' of instance '%s' can't fire now: %s", row.timer_id, row.instance_id, error)
+        failures = self._failures.get(row, 0)
+        if not is_passing(error):
+            failures += 1
+            self._failures[row] = failures
+        if failures >= ATTEMPTS_MAX:
+            await self._parking.park_timer(row, error)
+            del self._failures[row]
+            return
         self._held[row] = self._clock.now() + HOLD_NS
 
     async def _next_look(self) -> int | None:

@@ -192,10 +192,20 @@ class Unit:
         whatever the order in which the store lists them. None if there is none, which proves nothing about the row that
         was read: it is by the instance as this process remembers it."""
         draft = self._draft(request.instance_id)
+        if request.drop_reason:
+            return self._drop_timer(draft, request)
         timer = min(draft.instance.timers.values(), key=_due_at, default=None)
         if timer is None or timer.due_at > request.due_at:
             return None
         return _outcome(self._apply(draft, _fired(request.instance_id, timer)), draft.instance)
+
+    def _drop_timer(self, draft: Draft, request: TimerDue) -> Answer:
+        """Without asking the chart, which may be what fails."""
+        timer = draft.instance.timers.get(request.timer_id)
+        if timer is not None and timer.due_at == request.due_at:
+            trigger = _fired(request.instance_id, timer)
+            self._record(draft, decide_discarded(draft.instance, trigger, request.drop_reason, now=self._now))
+        return None
 
     def _result(self, request: EffectResult) -> Answer:
         draft = self._draft(request.instance_id)

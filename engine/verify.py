@@ -11,9 +11,10 @@ import msgspec
 from eventsourcing.persistence import MapperDeserialisationError
 
 from statewright.engine.changes import effect_rows, instance_row
-from statewright.engine.events import AnyFact, EventDeferred, InstanceCancelled, Trigger
+from statewright.engine.events import AnyFact, EventDeferred, InstanceCancelled, InstancePruned, Trigger
 from statewright.engine.instance import Instance, evolve, result_id
 from statewright.engine.log import InstanceLog
+from statewright.engine.parking import TIMER
 from statewright.engine.partitions import partition_of
 from statewright.engine.recorder import EffectRow, InstanceFilter, InstanceRow, TimerRow
 from statewright.engine.relatives import KINDS, LASTING
@@ -22,6 +23,8 @@ from statewright.engine.stores import open_store
 
 PAGE = 2_000
 _EVER = 2**63 - 1
+_ASIDE = ("parked", "dropped")
+"""States of an effect that nobody performs."""
 
 
 class Verification(msgspec.Struct):
@@ -32,6 +35,8 @@ class Verification(msgspec.Struct):
     effects: int = 0
     results: int = 0
     """How many effects have had their result recorded."""
+    pruned: int = 0
+    """How many instances there are only tombstones of."""
     differences: list[str] = []
 
     @property
@@ -55,7 +60,7 @@ class _Folded:
 
 
 def verify_store(url: str) -> Verification:
-    """Verify the store behind `url`, which may be in use: but then its rows may run ahead of what was read before.
+    """Verify the store behind `url`, which may be in use.
 
     Raises what opening the store raises.
     """
@@ -71,26 +76,40 @@ def verify_store(url: str) -> Verification:
 
 
 def verify_log(log: InstanceLog) -> Verification:
-    """Verify the store that `log` reads."""
+    """Verify the store that `log` reads, as it is at one moment."""
+    with log.instances.consistent():
+        return _verify(log)
+
+
+def _verify(log: InstanceLog) -> Verification:
     found = Verification()
-    folded = _fold_all(log, found)
+    pruned: set[str] = set()
+    folded = _fold_all(log, pruned, found)
+    found.pruned = len(pruned)
     found.instances = len(folded)
     found.effects = sum(len(one.effects) for one in folded.values())
     _compare_instances(log, folded, found)
     _compare_timers(log, folded, found)
     for instance_id, one in folded.items():
         _compare_inbox(log, instance_id, one, found)
-        _compare_effects(log, instance_id, folded, found)
+        _compare_effects(log, instance_id, folded, pruned, found)
         if log.load(instance_id) != one.instance:
             found.differences.append(f"instance '{instance_id}' loads from its snapshot as another than from its facts")
     return found
 
 
-def _fold_all(log: InstanceLog, found: Verification) -> dict[str, _Folded]:
+def _fold_all(log: InstanceLog, pruned: set[str], found: Verification) -> dict[str, _Folded]:
+    """The instances by id; those that are pruned are put into `pruned`."""
     folded: dict[str, _Folded] = {}
     partitions = log.instances.partitions
     for fact in _all_facts(log, found):
         found.facts += 1
+        if fact.instance_id in pruned or (isinstance(fact, InstancePruned) and fact.instance_id in folded):
+            found.differences.append(f"instance '{fact.instance_id}' is pruned and has facts beside its tombstone")
+            continue
+        if isinstance(fact, InstancePruned):
+            pruned.add(fact.instance_id)
+            continue
         known = folded.get(fact.instance_id)
         expected = known.instance.sequence + 1 if known is not None else 1
         if fact.sequence != expected:
@@ -179,6 +198,12 @@ def _compare_timers(log: InstanceLog, folded: dict[str, _Folded], found: Verific
         for timer in one.instance.timers.values()
     }
     rows = {(row.instance_id, row.timer_id): row for row in log.instances.due_timers(_EVER, _EVER)}
+    for row in log.instances.select_parked(_EVER):
+        if row.subject.startswith(TIMER):  # It is set, but nobody fires it until it is retried.
+            timer = msgspec.json.decode(row.payload)
+            key = (timer["instance_id"], timer["timer_id"])
+            if key not in rows:
+                expected.pop(key, None)
     for key in expected.keys() | rows.keys():
         _differ(f"timer '{key[1]}' of instance '{key[0]}'", expected.get(key), rows.get(key), found)
 
@@ -190,14 +215,16 @@ def _compare_inbox(log: InstanceLog, instance_id: str, one: _Folded, found: Veri
         _differ(what, one.inbox.get(identity), rows.get(identity), found)
 
 
-def _compare_effects(log: InstanceLog, instance_id: str, folded: dict[str, _Folded], found: Verification) -> None:
+def _compare_effects(
+    log: InstanceLog, instance_id: str, folded: dict[str, _Folded], pruned: set[str], found: Verification
+) -> None:
     one = folded[instance_id]
     rows = {row.effect_id: row for row in log.instances.select_effects(instance_id)}
     for effect_id in one.effects.keys() | rows.keys():
         expected, row = one.effects.get(effect_id), rows.get(effect_id)
         what = f"effect '{effect_id}'"
         _differ(what, _asked(expected), _asked(row), found)
-        if row is not None and row.state not in (states := _states(one, row, folded)):
+        if row is not None and row.state not in (states := _states(one, row, folded, pruned)):
             found.differences.append(f"{what} is expected to be {' or '.join(states)}, it is {row.state}")
 
 
@@ -206,21 +233,22 @@ def _asked(row: EffectRow | None) -> tuple[object, ...] | None:
     return (row.instance_id, row.partition, row.name, row.kind, row.data, row.policy) if row is not None else None
 
 
-def _states(one: _Folded, row: EffectRow, folded: dict[str, _Folded]) -> tuple[str, ...]:
+def _states(one: _Folded, row: EffectRow, folded: dict[str, _Folded], pruned: set[str]) -> tuple[str, ...]:
     """The states that an effect may be in, by what the facts say of its result."""
     if row.kind in KINDS:
         if (MESSAGE_SOURCE, result_id(row.effect_id)) in one.inbox:
             return ("failed",)
         if _has_arrived(row, folded):
             return ("done",)
-        if row.kind not in ("start", "send"):  # There may be nobody to whom it mattered.
-            return ("pending", "running", "done", "failed", "cancelled")
+        # There may be nobody to whom it mattered, or nothing left of who knew.
+        if row.kind not in ("start", "send") or msgspec.json.decode(row.data)["to"] in pruned:
+            return ("pending", "running", "done", "failed", "cancelled", *_ASIDE)
     elif (EFFECT_SOURCE, result_id(row.effect_id)) in one.inbox:
         return ("done", "failed")
     elif row.effect_id in one.cancelled:
-        return ("cancelled",)
+        return ("cancelled", *_ASIDE)
     is_dropped = one.instance.status == "cancelled" and row.effect_id not in one.closing and row.kind not in LASTING
-    return ("cancelled",) if is_dropped else ("pending", "running")
+    return ("cancelled", *_ASIDE) if is_dropped else ("pending", "running", *_ASIDE)
 
 
 def _has_arrived(row: EffectRow, folded: dict[str, _Folded]) -> bool:

@@ -9,6 +9,7 @@ What is counted:
 - dwell: from entering to leaving, the end of the run included; a state in which a run ended the moment it was
   entered has none.
 - duration: from the start of a run to its end, however it ended.
+An instance that was pruned counts as it did: its tombstone keeps the figures that its facts came to.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ from statewright.engine.events import (
     InstanceCancelled,
     InstanceFailed,
     InstancePaused,
+    InstancePruned,
     InstanceResumed,
     InstanceStarted,
     Macrostep,
     Status,
 )
 from statewright.projections.histogram import Histogram
+
+KEPT = "metrics"
+"""The name of what tombstones keep for this fold."""
 
 Key = tuple[str, str]
 """(definition, version)."""
@@ -126,6 +131,9 @@ class Metrics:
 
     def apply(self, fact: Fact) -> None:
         """Fold one fact."""
+        if isinstance(fact, InstancePruned):
+            self._prune(fact)
+            return
         if isinstance(fact, InstanceStarted):
             run = self.runs[fact.instance_id] = Run(fact.definition, fact.version, fact.time, "active")
             figures = self._figures(run)
@@ -141,12 +149,27 @@ class Metrics:
         else:
             _note(figures, run, fact)
 
+    def _prune(self, fact: InstancePruned) -> None:
+        """What the pruned facts had come to; if they have been folded before, the run is known and it is counted."""
+        if fact.instance_id in self.runs:
+            return
+        run = self.runs[fact.instance_id] = Run(fact.definition, fact.version, fact.started_at, fact.status)
+        self._figures(run).merge(msgspec.convert(fact.kept.get(KEPT, {}), Figures, str_keys=True))
+
     def _figures(self, run: Run) -> Figures:
         key = (run.definition, run.version)
         found = self.figures.get(key)
         if found is None:
             found = self.figures[key] = Figures()
         return found
+
+
+def kept_of(facts: Iterable[Fact]) -> Mapping[str, Any]:
+    """What a tombstone keeps for the metrics (`InstancePruned.kept`), from all facts of one instance that has ended."""
+    metrics = Metrics()
+    metrics.apply_all(facts)
+    (figures,) = metrics.figures.values()
+    return {KEPT: msgspec.to_builtins(figures, str_keys=True)}
 
 
 def _note(figures: Figures, run: Run, fact: Fact) -> None:

@@ -50,6 +50,23 @@ _GROUPS = {
             ("resume", "schedules:resume", "Go on with the next due time."),
         ),
     ),
+    "parked": (
+        "What could not be understood or applied: look at it, retry it, drop it.",
+        (
+            ("list", "parked:list_", "List what is parked, the oldest first."),
+            ("retry", "parked:retry", "Deliver what is parked once more, with the same identity."),
+            ("drop", "parked:drop", "Remove what is parked for good."),
+        ),
+    ),
+    "store": (
+        "Look after the store: back it up, verify it, prune it.",
+        (
+            ("backup", "store:backup", "Copy the store to a new file, while it is in use."),
+            ("verify", "store:verify", "Fold every instance and compare it with its rows."),
+            ("prune", "store:prune", "Move instances that have ended to an archive."),
+            ("restore", "store:restore", "Bring back what was pruned, while no engine runs."),
+        ),
+    ),
 }
 """Commands of commands."""
 _EPILOGUE = "Every command takes --store URL, --nats URL and --json, before or after its name."

@@ -12,6 +12,8 @@ from cyclopts import Group, Parameter
 
 STORE_DEFAULT = "sqlite:///statewright.db"
 LIMIT_MAX = 10_000
+_NANOSECOND_DIGITS_MIN = 16
+"""So many have the nanoseconds since the epoch from 1970-01-12 on."""
 GLOBAL = Group("Global options", sort_key=1_000)
 
 Flag = Parameter(negative="")
@@ -98,8 +100,14 @@ def parse_object(option: str, text: str | None) -> dict[str, Any] | None:
 
 
 def parse_time(option: str, text: str) -> int:
-    """ISO 8601 (without an offset it is UTC), or integer nanoseconds since the epoch. Raises `InvalidError`."""
+    """ISO 8601 (without an offset it is UTC, a date its beginning), or integer nanoseconds since the epoch. Raises
+    `InvalidError`."""
     if re.fullmatch(r"\d+", text, re.ASCII):
+        if len(text) < _NANOSECOND_DIGITS_MIN:  # A year, or seconds: read as nanoseconds it would be 1970.
+            raise invalid(
+                f"expected {option} to be a time like 2030-01-31 or 2030-01-31T12:00:00Z, or integer nanoseconds since "
+                f"the epoch (at least {_NANOSECOND_DIGITS_MIN} digits), got {shortened(text)}"
+            )
         return int(text)
     try:
         moment = datetime.fromisoformat(text)
@@ -111,6 +119,16 @@ def parse_time(option: str, text: str) -> int:
         moment = moment.replace(tzinfo=UTC)
     whole = moment.replace(microsecond=0)
     return int(whole.timestamp()) * 1_000_000_000 + moment.microsecond * 1_000
+
+
+def parse_age(option: str, text: str) -> int:
+    """A duration such as 90d or 12h, in nanoseconds. Raises `InvalidError`."""
+    from statewright.statecharts.durations import parse_duration
+
+    ns = parse_duration(text)
+    if ns is None:
+        raise invalid(f"expected {option} to be a duration such as 90d, 12h or P90D, got {shortened(text)}")
+    return ns
 
 
 def check_range(option: str, value: int, low: int, high: int) -> int:

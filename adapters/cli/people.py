@@ -145,6 +145,34 @@ def history_table(entries: Iterable[Entry], outer: Collection[str], *, now: int)
     return table
 
 
+def facts_table(lines: Iterable[dict[str, Any]], *, now: int) -> Table:
+    """Facts as `history --json` has them, one a row."""
+    table = Table("#", "when", "what", "by", "in", box=None, header_style="bold")
+    table.columns[0].justify = "right"
+    for line in lines:
+        trigger = line["trigger"] or {}
+        named = f"{clean(trigger['name'])}{_KINDS[trigger['kind']]} " if trigger else ""
+        why = clean(line.get("reason") or line.get("error") or "")
+        table.add_row(
+            str(line["sequence"]),
+            relative(line["time"], now),
+            f"{named}{line['type'].rpartition('_')[2]}" + (f": {why}" if why else ""),
+            clean(trigger.get("actor") or line.get("actor") or ""),
+            place(line["to"], ()),
+        )
+    return table
+
+
+def parked_table(items: Iterable[dict[str, Any]], *, now: int) -> Table:
+    """What is parked, as of `parked_json`. An id is there to be copied."""
+    table = Table(Column("id", overflow="fold"), "parked", "subject", "reason", box=None, header_style="bold")
+    for item in items:
+        table.add_row(
+            clean(item["parked_id"]), relative(item["received_at"], now), clean(item["subject"]), clean(item["reason"])
+        )
+    return table
+
+
 def steps(entries: Iterable[Entry], outer: Collection[str]) -> Iterable[Text]:
     """How an instance got where it is: a line for each fact, indented lines for what it came from and brought."""
     before = None

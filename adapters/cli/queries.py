@@ -1,10 +1,20 @@
-"""Reading commands: status, list, history, replay, metrics. They work beside a running server, and without one."""
+"""Reading commands: status, list, history, replay, metrics. They work beside a running server, and without one.
+
+They read the store; with `--nats`, status, list and history ask the engine there instead, wherever its store is.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from time import time_ns
+from typing import TYPE_CHECKING, Annotated, Any
 
 from statewright.adapters.cli.options import DEFAULTS, LIMIT_MAX, Flag, Options, check_range, invalid, parse_time
+
+if TYPE_CHECKING:
+    from statewright.engine.recorder import InstanceFilter
+
+PAGE = 500
+"""Facts asked for at once over the bus."""
 
 
 async def status(instance: str, /, *, options: Options = DEFAULTS) -> None:
@@ -18,6 +28,14 @@ async def status(instance: str, /, *, options: Options = DEFAULTS) -> None:
     from statewright.adapters.cli import output, people, wiring
     from statewright.projections.status import status_json
 
+    if options.nats is not None:
+        async with wiring.connected(options) as client:
+            columns = await client.status(instance)
+        if options.json:
+            output.print_json(columns)
+        else:
+            output.console().print(people.status_grid(columns, (), now=time_ns()))
+        return
     async with wiring.reading(options) as engine:
         row = await engine.status(instance)
         wiring.say_what_is_withheld(engine)
@@ -69,6 +87,9 @@ async def list_(
     if status is not None and status not in get_args(Status):
         raise invalid(f"expected --status to be one of {', '.join(get_args(Status))}, got {status!r}")
     where = InstanceFilter(definition=definition, status=status, state=state, limit=limit, after=after)
+    if options.nats is not None:
+        await _list_from_owner(where, options)
+        return
     async with wiring.reading(options) as engine:
         rows = await engine.list(where)
         if options.json:
@@ -81,6 +102,30 @@ async def list_(
         console.print(people.list_table(described, now=engine.clock.now()) if rows else "no instances")
         if len(rows) == limit:
             console.print(f"there may be more: --after {rows[-1].id}", soft_wrap=True)
+
+
+async def _list_from_owner(where: InstanceFilter, options: Options) -> None:
+    """Page by page, as a reply can't carry any number."""
+    from msgspec.structs import replace
+
+    from statewright.adapters.cli import output, people, wiring
+
+    rows: list[dict[str, Any]] = []
+    async with wiring.connected(options) as client:
+        more = True
+        while more and len(rows) < where.limit:
+            after = rows[-1]["id"] if rows else where.after
+            page = await client.list(replace(where, limit=where.limit - len(rows), after=after))
+            rows += page.items
+            more = page.more and bool(page.items)
+    if options.json:
+        for row in rows:
+            output.print_json(row)
+        return
+    console = output.console()
+    console.print(people.list_table([(row, ()) for row in rows], now=time_ns()) if rows else "no instances")
+    if len(rows) == where.limit:
+        console.print(f"there may be more: --after {rows[-1]['id']}", soft_wrap=True)
 
 
 async def history(
@@ -109,6 +154,9 @@ async def history(
 
     if limit is not None:
         check_range("--limit", limit, 1, LIMIT_MAX)
+    if options.nats is not None:
+        await _history_from_owner(instance, after, limit, options)
+        return
     async with wiring.reading(options) as engine:
         # From the first fact on: where the instance stood before `after` is their fold.
         entries = (entry for entry in timeline(await engine.history(instance)) if entry.fact.sequence > after)
@@ -119,6 +167,27 @@ async def history(
         row = await engine.status(instance)
         outer = wiring.outer_states(engine, row.definition, row.version)
         output.console().print(people.history_table(islice(entries, limit), outer, now=engine.clock.now()))
+
+
+async def _history_from_owner(instance: str, after: int, limit: int | None, options: Options) -> None:
+    """Page by page; what is printed is JSON, which is what the owner sends, a line for each fact."""
+    from statewright.adapters.cli import output, people, wiring
+
+    left, more = LIMIT_MAX if limit is None else limit, True
+    lines: list[dict[str, Any]] = []
+    async with wiring.connected(options) as client:
+        while more and left > 0:
+            page = await client.history(instance, after=after, limit=min(left, PAGE))
+            more = page.more and bool(page.items)
+            left -= len(page.items) if limit is not None else 0
+            after = page.items[-1]["sequence"] if page.items else after
+            if options.json:
+                for line in page.items:
+                    output.print_json(line)
+            else:
+                lines += page.items
+    if not options.json:
+        output.console().print(people.facts_table(lines, now=time_ns()))
 
 
 async def replay(
@@ -138,7 +207,8 @@ async def replay(
     to
         As of this sequence.
     at
-        As of this time: ISO 8601 (UTC if it names no offset), or integer nanoseconds since the epoch.
+        As of this time: ISO 8601 (UTC if it names no offset; a date means its first moment), or integer nanoseconds
+        since the epoch.
     """
     from statewright.adapters.cli import output, people, wiring
     from statewright.projections.status import instance_json

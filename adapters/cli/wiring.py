@@ -12,23 +12,29 @@ import os
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from urllib.parse import quote
 
 import msgspec
 
 from statewright.adapters.cli.loading import load, load_handlers
 from statewright.adapters.cli.options import Options
 from statewright.adapters.cli.people import parents
+from statewright.adapters.cli.pruning import Pruner
 from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
+from statewright.adapters.sqlite.store import SQLiteStore
 from statewright.adapters.sqlite.views import SQLiteMetricsView
 from statewright.engine import Engine, Outcome, Started
 from statewright.engine.cipher import KEY_FILE, KEYS
 from statewright.engine.errors import InvalidError, UnavailableError
+from statewright.engine.parking import Retried
 from statewright.engine.recorder import InstanceRow
 from statewright.engine.redaction import redacted
 from statewright.engine.schedules import ScheduleRequest
 from statewright.engine.stores import open_store
+from statewright.engine.verify import Verification, verify_store
 from statewright.projections.metrics import Figures, Key
 from statewright.projections.metrics_view import MetricsProjection, MetricsView, read_metrics, rebuild_metrics
 from statewright.projections.schedules import schedule_json
@@ -40,6 +46,10 @@ if TYPE_CHECKING:
     from statewright.adapters.nats.client import Client as Client
     from statewright.adapters.nats.endpoint import NatsOptions
     from statewright.adapters.sqlite.reencryption import Reencrypted
+
+
+PRUNE_TIMEOUT_S = 30.0
+"""How long a batch may take its owner."""
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -115,6 +125,9 @@ class Commands(Protocol):
     async def pause_schedule(self, schedule_id: str) -> dict[str, Any]: ...
 
     async def resume_schedule(self, schedule_id: str) -> dict[str, Any]: ...
+    async def retry_parked(self, parked_id: str) -> Retried: ...
+
+    async def drop_parked(self, parked_id: str, *, reason: str = "") -> object: ...
 
 
 class _Owner:
@@ -123,6 +136,7 @@ class _Owner:
     def __init__(self, engine: Engine) -> None:
         self.start = engine.start
         self.send = engine.send
+        self.drop_parked = engine.drop_parked
         self._engine = engine
 
     async def control(
@@ -142,6 +156,11 @@ class _Owner:
 
     async def resume_schedule(self, schedule_id: str) -> dict[str, Any]:
         return schedule_json(await self._engine.resume_schedule(schedule_id))
+
+    async def retry_parked(self, parked_id: str) -> Retried:
+        from statewright.adapters.nats.inbound import read_parked
+
+        return await self._engine.retry_parked(parked_id, partial(read_parked, self._engine.charts))
 
 
 def _nats(options: Options) -> NatsOptions | None:
@@ -189,6 +208,59 @@ async def connected(options: Options) -> AsyncIterator[Client]:
         raise UnavailableError(f"no engine serves {redacted(options.store)}: start one with `statewright serve`")
     async with await Client.connect(where, name="statewright client") as client:
         yield client
+
+
+@asynccontextmanager
+async def pruning(options: Options) -> AsyncIterator[tuple[Engine, Pruner]]:
+    """An engine that reads the store, and who prunes it: its owner, or this process, which then has the metrics follow
+    first."""
+    where = options.nats or _owner_of(options.store)
+    if where is not None:
+        from statewright.adapters.nats.client import Client
+
+        async with (
+            reading(options) as engine,
+            await Client.connect(where, name="statewright prune", timeout_s=PRUNE_TIMEOUT_S) as client,
+        ):
+            yield engine, client
+        return
+    async with owning(options) as engine:
+        yield engine, engine
+
+
+@asynccontextmanager
+async def owning(options: Options) -> AsyncIterator[Engine]:
+    """An engine that owns a store that is there, runs nothing that is due, and has its metrics follow."""
+    open_store(options.store, read_only=True).close()  # Refuses to make one.
+    async with Engine.open(options.store, run_due=False) as engine:
+        await engine.attach(MetricsProjection(metrics_view(engine), engine.on_reader, engine.on_writer))
+        yield engine
+
+
+def back_up(options: Options, target: str) -> tuple[int, Verification]:
+    """Copy the store to a new file; its size in bytes and what verifying it has found.
+
+    Raises `InvalidError`, `UnavailableError`, among others if the copy is not true to itself.
+    """
+    from statewright.adapters.sqlite.backup import back_up as back_up_sqlite
+
+    if options.store.startswith(("postgresql:", "postgres:")):
+        raise InvalidError("expected a SQLite store; PostgreSQL has tools of its own: use pg_dump, or its archiving")
+    store = open_store(options.store, read_only=True)
+    if not isinstance(store, SQLiteStore):
+        raise InvalidError(f"expected a SQLite store to back up, got {options.store}")
+    found: list[Verification] = []
+
+    def verify(path: str) -> None:
+        found.append(verify_store(f"sqlite:///{quote(path)}"))
+        if not found[0].is_true:
+            raise UnavailableError(
+                f"the copy of {options.store} is not true to itself, so neither is the store; "
+                f"`statewright store verify` shows all: {found[0].differences[0]}"
+            )
+
+    size = back_up_sqlite(store.path, target, verify)
+    return size, found[0]
 
 
 def _owner_of(url: str) -> Any:

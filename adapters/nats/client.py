@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -32,10 +32,13 @@ from statewright.adapters.nats.envelope import (
     encode_schedule,
     encode_start,
 )
-from statewright.adapters.nats.replies import A, decode_answer
+from statewright.adapters.nats.replies import A, Page, Pruned, decode_answer
 from statewright.engine.clock import SystemClock
 from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
+from statewright.engine.events import InstancePruned
 from statewright.engine.ids import check_id, new_id
+from statewright.engine.parking import Retried
+from statewright.engine.recorder import InstanceFilter
 from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest, as_json
 from statewright.engine.schedules import ScheduleRequest
 
@@ -187,6 +190,34 @@ class Client:
         """The `instances` row by column names, configuration and context decoded."""
         check_id("an instance id", instance_id)
         return await self._request(f"statewright.query.status.{instance_id}", b"", {}, dict[str, Any])
+
+    async def list(self, where: InstanceFilter) -> Page:
+        """A page of status rows, at most `where.limit`."""
+        return await self._request("statewright.query.list", msgspec.json.encode(where), {}, Page)
+
+    async def history(self, instance_id: str, *, after: int = 0, limit: int) -> Page:
+        """A page of facts (see `history_json`) after a sequence."""
+        check_id("an instance id", instance_id)
+        payload = msgspec.json.encode({"after": after, "limit": limit})
+        return await self._request(f"statewright.query.history.{instance_id}", payload, {}, Page)
+
+    async def parked(self, limit: int) -> Page:
+        """What is parked (see `parked_json`), the oldest first."""
+        return await self._request("statewright.parked.list", msgspec.json.encode({"limit": limit}), {}, Page)
+
+    async def retry_parked(self, parked_id: str) -> Retried:
+        """Have one that is parked delivered once more."""
+        return await self._request("statewright.parked.retry", msgspec.json.encode({"id": parked_id}), {}, Retried)
+
+    async def drop_parked(self, parked_id: str, *, reason: str = "") -> None:
+        """Have one that is parked removed for good."""
+        payload = msgspec.json.encode({"id": parked_id, "reason": reason})
+        await self._request("statewright.parked.drop", payload, {}, dict[str, Any])
+
+    async def prune(self, tombstones: Sequence[InstancePruned], *, position: int) -> Sequence[str]:
+        """See `Engine.prune`."""
+        payload = msgspec.json.encode({"tombstones": tombstones, "position": position})
+        return (await self._request("statewright.store.prune", payload, {}, Pruned)).pruned
 
     def new_id(self) -> str:
         return new_id(self._clock.now())

@@ -12,6 +12,7 @@ from statewright.adapters.nats.durability import warn_unless_durable
 from statewright.adapters.nats.endpoint import Endpoint, NatsOptions, remove_endpoint, write_endpoint
 from statewright.adapters.nats.history import History
 from statewright.adapters.nats.inbound import Inbound
+from statewright.adapters.nats.operations import OperationDoors
 from statewright.adapters.nats.performers import CALL_TIMEOUT_S, Performers
 from statewright.adapters.nats.requests import RequestDoors, ensure_alone
 from statewright.adapters.nats.server import EmbeddedServer
@@ -33,6 +34,7 @@ class Doors:
         self._connection: Connection | None = None
         self._requests: RequestDoors | None = None
         self._inbound: Inbound | None = None
+        self._operations: OperationDoors | None = None
         self._history: History | None = None
         self.endpoint = endpoint
         self.server = server
@@ -57,6 +59,8 @@ class Doors:
         await self._inbound.open()
         self._requests = RequestDoors(engine, connection, admission)
         await self._requests.open()
+        self._operations = OperationDoors(engine, connection)
+        await self._operations.open()
         await connection.nc.flush()  # Whoever reads the endpoint finds the doors open.
         if self._path is not None:
             write_endpoint(self._path, self.endpoint)
@@ -67,7 +71,8 @@ class Doors:
             remove_endpoint(self._path, os.getpid())
         inbound, self._inbound = self._inbound, None
         requests, self._requests = self._requests, None
-        await asyncio.gather(*(door.close() for door in (requests, inbound) if door is not None))
+        operations, self._operations = self._operations, None
+        await asyncio.gather(*(door.close() for door in (requests, operations, inbound) if door is not None))
         history, self._history = self._history, None
         if history is not None:
             await history.close()

@@ -32,7 +32,7 @@ from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.streams import HISTORY, ensure_stream
 from statewright.engine.engine import Engine
 from statewright.engine.errors import UnavailableError
-from statewright.engine.events import AnyFact, InstanceStarted
+from statewright.engine.events import AnyFact, InstancePruned, InstanceStarted
 from statewright.engine.log import LoggedFact
 from statewright.engine.tasks import end
 
@@ -68,6 +68,12 @@ class _Stamp(msgspec.Struct):
 
 def _stamp(fact: AnyFact) -> _Stamp:
     return _Stamp(fact.instance_id, fact.sequence, fact.time)
+
+
+def _message_id(fact: AnyFact) -> str:
+    """instance:sequence. A tombstone's sequence is free again once the instance is restored."""
+    pruned = ":pruned" if isinstance(fact, InstancePruned) else ""
+    return f"{fact.instance_id}:{fact.sequence}{pruned}"
 
 
 _decode_stamp = msgspec.json.Decoder(_Stamp).decode
@@ -133,7 +139,7 @@ class History:
         previous = self._last_id
         last = facts[-1].position
         for position, fact in facts:
-            headers = {"Nats-Msg-Id": f"{fact.instance_id}:{fact.sequence}", POSITION: str(position)}
+            headers = {"Nats-Msg-Id": _message_id(fact), POSITION: str(position)}
             if previous:
                 headers["Nats-Expected-Last-Msg-Id"] = previous
             previous = headers["Nats-Msg-Id"]
@@ -155,7 +161,10 @@ class History:
 
     async def _subject(self, fact: AnyFact) -> str:
         instance_id = fact.instance_id
-        definition = fact.definition if isinstance(fact, InstanceStarted) else self._definitions.get(instance_id)
+        if isinstance(fact, InstanceStarted | InstancePruned):
+            definition: str | None = fact.definition
+        else:
+            definition = self._definitions.get(instance_id)
         if definition is None:
             definition = (await self._engine.status(instance_id)).definition
         self._definitions[instance_id] = definition
@@ -225,7 +234,14 @@ class History:
             published = _decode_stamp(message.data or b"")
         except msgspec.DecodeError:
             return False
-        return [(position, published)] == [(at, _stamp(fact)) for at, fact in stored]
+        if [at for at, _ in stored] != [position]:
+            return await self._engine.on_reader(self._is_pruned, published)
+        return _stamp(stored[0].fact) == published
+
+    def _is_pruned(self, published: _Stamp) -> bool:
+        """Whether a fact is not in the store because it was pruned since it was published."""
+        left = self._engine.log.facts(published.instance_id)
+        return bool(left) and isinstance(left[-1], InstancePruned) and left[-1].sequence > published.sequence
 
     def _read_tracked(self) -> int:
         return self._engine.recorder.max_tracking_id(self.name) or 0

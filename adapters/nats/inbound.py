@@ -2,7 +2,8 @@
 
 Invariants: a message is acked only after what became of it is committed (duplicates and refusals are, too); one that
 can't be understood or applied is parked with its reason and never delivered again; one that came at a bad time
-(queue full, store unavailable) comes again, later each time, and is parked after `DELIVERIES_MAX`.
+(queue full, store unavailable) comes again, later each time, and is parked after `DELIVERIES_MAX`; one that meets a
+fault of ours (`engine/parking.py`) after `ATTEMPTS_MAX`. `read_parked` understands it again.
 
 A foreign subject that a JetStream stream captures is read through a durable consumer of that stream, from its
 creation on: at least once, also what is published while no engine runs. Any other is a core subscription in a queue
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -38,12 +39,14 @@ from statewright.adapters.nats.streams import (
     purge_settled,
 )
 from statewright.engine.engine import Engine
-from statewright.engine.errors import UnavailableError
+from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.ids import check_id, new_id
+from statewright.engine.parking import ATTEMPTS_MAX, is_fault
 from statewright.engine.recorder import ParkedRow
 from statewright.engine.requests import ExternalEvent
 from statewright.engine.tasks import end
 from statewright.statecharts.chart import Chart
+from statewright.statecharts.errors import StatewrightError
 from statewright.statecharts.subscriptions import Subscription
 
 DELIVERIES_MAX = 100
@@ -56,6 +59,7 @@ CLOSE_TIMEOUT_S = 10.0
 PURGE_WAIT_S = 1.0
 EVENTS_STREAM = EVENTS.name or ""
 EVENTS_CONSUMER = "statewright-engine"
+EVENTS_PREFIX = "statewright.events."
 
 _LOG = logging.getLogger("statewright.nats")
 
@@ -74,7 +78,16 @@ class Settled(Protocol):
     def nak(self) -> None: ...
 
 
-Read = Callable[[Settled], ExternalEvent]
+class Read(Protocol):
+    """How a message becomes an event. `chart` is the one whose subscription says so, "" for our own subject."""
+
+    chart: str
+
+    def __call__(self, subject: str, headers: Mapping[str, str], payload: bytes, identity: str) -> ExternalEvent: ...
+
+
+CHART_HEADER = "Statewright-Chart"
+"""Of a parked message: whose subscription it is for."""
 
 
 class Inbound:
@@ -99,7 +112,7 @@ class Inbound:
             await self._ensure_events()
         except (nats.errors.Error, TimeoutError, UnavailableError) as error:
             _LOG.warning("the JetStream door is not open yet: %s", error)
-        await self._flow(EVENTS_STREAM, EVENTS_CONSUMER, self._ensure_events, _read_event, self._purge.set)
+        await self._flow(EVENTS_STREAM, EVENTS_CONSUMER, self._ensure_events, _OwnRead(), self._purge.set)
         self._purger = asyncio.create_task(self._purge_settled(), name="purge of settled events")
         for chart in self._engine.charts.values():
             for subscription in chart.subscriptions:
@@ -118,11 +131,13 @@ class Inbound:
     def deliver(self, read: Read, delivery: Settled) -> None:
         """Take one message: read it, submit it, and settle it when its fate is known."""
         try:
-            submitted = self._engine.submit(self._admission.admit(read(delivery)))
+            message = delivery.message
+            event = read(message.subject, message.headers or {}, message.data, delivery.identity)
+            submitted = self._engine.submit(self._admission.admit(event))
         except Exception as error:
-            self._failed(delivery, error)
+            self._failed(read, delivery, error)
         else:
-            submitted.add_done_callback(partial(self._submitted, delivery))
+            submitted.add_done_callback(partial(self._submitted, read, delivery))
 
     def deliver_later(self, read: Read, delivery: CoreDelivery, delay_s: float) -> None:
         """Used by `CoreDelivery`: nobody else will deliver it again."""
@@ -136,16 +151,17 @@ class Inbound:
         self._waiting -= 1
         self.deliver(read, delivery)
 
-    def _submitted(self, delivery: Settled, submitted: asyncio.Future[Any]) -> None:
+    def _submitted(self, read: Read, delivery: Settled, submitted: asyncio.Future[Any]) -> None:
         if submitted.cancelled():
             delivery.nak()
         elif (error := submitted.exception()) is None:
             delivery.ack()
         else:
-            self._failed(delivery, error)
+            self._failed(read, delivery, error)
 
-    def _failed(self, delivery: Settled, error: BaseException) -> None:
-        if code_of(error) in RETRYABLE and delivery.attempt < DELIVERIES_MAX:
+    def _failed(self, read: Read, delivery: Settled, error: BaseException) -> None:
+        most = ATTEMPTS_MAX if is_fault(error) else DELIVERIES_MAX
+        if code_of(error) in RETRYABLE and delivery.attempt < most:
             _LOG.debug("a message on %s is tried again: %s", delivery.message.subject, error)
             delivery.nak()
             return
@@ -153,14 +169,18 @@ class Inbound:
             _LOG.error("a message on %s is not parked: %d others wait for that", delivery.message.subject, WAITING_MAX)
             delivery.nak()
             return
-        task = asyncio.get_running_loop().create_task(self._park(delivery, error))
+        task = asyncio.get_running_loop().create_task(self._park(read, delivery, error))
         self._parking.add(task)
         task.add_done_callback(self._parking.discard)
 
-    async def _park(self, delivery: Settled, error: BaseException) -> None:
+    async def _park(self, read: Read, delivery: Settled, error: BaseException) -> None:
         message = delivery.message
-        headers = msgspec.json.encode(message.headers or {}).decode()
-        row = ParkedRow(delivery.identity, self._engine.clock.now(), message.subject, str(error), headers, message.data)
+        reason = str(error) if isinstance(error, StatewrightError) else f"{type(error).__name__}: {error}"
+        headers, parked_id = dict(message.headers or {}), delivery.identity
+        if read.chart:
+            headers[CHART_HEADER] = read.chart
+            parked_id = f"{read.chart}:{parked_id}"  # Another chart may follow the same subject.
+        row = ParkedRow(parked_id, self._engine.clock.now(), message.subject, reason, _encode(headers), message.data)
         try:
             await self._engine.park(row)
         except Exception as failure:
@@ -201,7 +221,7 @@ class Inbound:
 
     async def _follow(self, chart: Chart, subscription: Subscription) -> None:
         """Follow one foreign subject, durably if a stream captures it."""
-        read = partial(_read_foreign, self._engine, subscription)
+        read = _ForeignRead(chart.name, subscription)
         name = f"statewright-{chart.name}-{blake2b(subscription.subject.encode(), digest_size=6).hexdigest()}"
         try:
             if (stream := await find_stream(self._js, subscription.subject)) is not None:
@@ -241,22 +261,56 @@ class CoreDelivery:
         self._inbound.deliver_later(self._read, self, delay_s)
 
 
-def _read_event(delivery: Settled) -> ExternalEvent:
-    message = delivery.message
-    return decode_event(message.subject.removeprefix("statewright.events."), message.headers, message.data)
+class _OwnRead:
+    chart = ""
+
+    def __call__(self, subject: str, headers: Mapping[str, str], payload: bytes, identity: str) -> ExternalEvent:
+        return decode_event(subject.removeprefix(EVENTS_PREFIX), headers, payload)
 
 
-def _read_foreign(engine: Engine, subscription: Subscription, delivery: Settled) -> ExternalEvent:
+class _ForeignRead:
     """Identity: the id that the subscription takes from the message, else its `ce-id` (with `ce-source`), else its
     `Nats-Msg-Id`, else the delivery's own. The source is the subject, unless the message says."""
-    message = delivery.message
-    headers = message.headers or {}
-    data = decode_json(f"a message on '{message.subject}'", message.data)
-    mapped = subscription.map(message.subject, headers, data)
-    lowered = {name.lower(): value for name, value in headers.items()}
-    event_id = mapped.id or lowered.get("ce-id") or lowered.get("nats-msg-id") or delivery.identity
-    source = lowered.get("ce-source") or message.subject
-    return ExternalEvent(check_id("an instance id", mapped.instance_id), mapped.event, mapped.data, event_id, source)
+
+    def __init__(self, chart: str, subscription: Subscription) -> None:
+        self.chart = chart
+        self._subscription = subscription
+
+    def __call__(self, subject: str, headers: Mapping[str, str], payload: bytes, identity: str) -> ExternalEvent:
+        mapped = self._subscription.map(subject, headers, decode_json(f"a message on '{subject}'", payload))
+        lowered = {name.lower(): value for name, value in headers.items()}
+        event_id = mapped.id or lowered.get("ce-id") or lowered.get("nats-msg-id") or identity
+        source = lowered.get("ce-source") or subject
+        return ExternalEvent(
+            check_id("an instance id", mapped.instance_id), mapped.event, mapped.data, event_id, source
+        )
+
+
+def read_parked(charts: Mapping[str, Chart], row: ParkedRow) -> ExternalEvent:
+    """The event in a parked message, with the identity that it had. Raises what reading it raised, and `InvalidError`
+    if its chart is not there or no longer follows its subject."""
+    headers: dict[str, str] = msgspec.json.decode(row.headers)
+    name = headers.pop(CHART_HEADER, "")
+    if not name and row.subject.startswith(EVENTS_PREFIX):
+        return _OwnRead()(row.subject, headers, row.payload, row.parked_id)
+    chart = charts.get(name)
+    for subscription in chart.subscriptions if chart is not None else ():
+        if _matches(subscription.subject, row.subject):
+            identity = row.parked_id.removeprefix(f"{name}:")
+            return _ForeignRead(name, subscription)(row.subject, headers, row.payload, identity)
+    raise InvalidError(f"expected definition '{name}' to subscribe to '{row.subject}', it does not")
+
+
+def _matches(pattern: str, subject: str) -> bool:
+    """Whether a NATS subject with wildcards means `subject`."""
+    wanted, given = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted, given = wanted[:-1], given[: len(wanted) - 1] if len(given) >= len(wanted) else []
+    return len(wanted) == len(given) and all(want in ("*", got) for want, got in zip(wanted, given, strict=True))
+
+
+def _encode(headers: Mapping[str, str]) -> str:
+    return msgspec.json.encode(headers).decode()
 
 
 def _consumer(name: str, subject: str, policy: api.DeliverPolicy = api.DeliverPolicy.ALL) -> api.ConsumerConfig:

@@ -7,7 +7,7 @@ about what was recorded, and sending again (with the same id) is right.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -41,6 +41,20 @@ _ERRORS: dict[str, type[StatewrightError]] = {
         UnavailableError,
     )
 }
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Part of what was asked for. `more`: there is more after it."""
+
+    items: list[dict[str, Any]]
+    more: bool
+
+
+class Pruned(msgspec.Struct, frozen=True):
+    """The ids of the instances that a prune has replaced by tombstones."""
+
+    pruned: list[str]
+
 
 A = TypeVar("A")
 _encode = msgspec.json.Encoder().encode

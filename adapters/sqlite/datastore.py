@@ -77,6 +77,7 @@ class Datastore(SQLiteDatastore):
         self._writer: sqlite3.Connection | None = None
         self._writing = threading.RLock()
         self._readers: deque[sqlite3.Connection] = deque()
+        self._held = threading.local()
         self._closed = False
 
     @contextmanager
@@ -107,7 +108,12 @@ class Datastore(SQLiteDatastore):
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one SELECT (each statement sees the newest commit)."""
+        """A connection for one SELECT (each statement sees the newest commit, or what `consistent` holds)."""
+        held: sqlite3.Connection | None = getattr(self._held, "connection", None)
+        if held is not None:
+            with translated_errors():
+                yield held
+            return
         with translated_errors():
             try:
                 connection = self._readers.pop()
@@ -120,6 +126,20 @@ class Datastore(SQLiteDatastore):
                     connection.close()
                 else:
                     self._readers.append(connection)
+
+    @contextmanager
+    def consistent(self) -> Iterator[None]:
+        """Inside the block, what this thread reads is as of its beginning. The WAL grows for as long as it lasts."""
+        with self.read() as connection:
+            with translated_errors():
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM sqlite_schema")  # A read makes the moment.
+            self._held.connection = connection
+            try:
+                yield
+            finally:
+                self._held.connection = None
+                connection.execute("ROLLBACK")
 
     @contextmanager
     def transaction(self, *, commit: bool) -> Iterator[SQLiteCursor]:

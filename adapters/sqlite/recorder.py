@@ -7,14 +7,15 @@ that are no UTF-8 (a cipher is set) are kept as they are. Positions in the log g
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from operator import itemgetter
 from typing import Any
 
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.sqlite import SQLiteAggregateRecorder, SQLiteCursor, SQLiteProcessRecorder
 
-from statewright.adapters.sqlite import batch, schema, singles
+from statewright.adapters.sqlite import batch, schema, singles, upkeep
 from statewright.adapters.sqlite import leases as lease_table
 from statewright.adapters.sqlite.datastore import Datastore
 from statewright.adapters.sqlite.schema import OPEN, columns
@@ -24,6 +25,7 @@ from statewright.engine.recorder import (
     Changes,
     DefinitionRow,
     EffectRow,
+    EndedFilter,
     InboxRow,
     InstanceFilter,
     InstanceRecorder,
@@ -297,10 +299,9 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
             return [DefinitionRow._make(row) for row in rows]
 
     # Parked messages
-    def park(self, row: ParkedRow) -> None:
-        insert = f"INSERT OR IGNORE INTO parked ({columns(ParkedRow)}) VALUES (?, ?, ?, ?, ?, ?)"
+    def park(self, row: ParkedRow, *, timer: tuple[str, str] | None = None, effect_id: str | None = None) -> None:
         with self.datastore.write() as connection:
-            connection.execute(insert, row)
+            upkeep.park(connection, row, timer, effect_id)
 
     def select_parked(self, limit: int) -> Sequence[ParkedRow]:
         query = f"SELECT {columns(ParkedRow)} FROM parked ORDER BY number LIMIT ?"
@@ -323,6 +324,61 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
     def select_leases(self) -> list[Lease]:
         with self.datastore.read() as connection:
             return lease_table.select(connection)
+
+    # What is parked
+    def find_parked(self, parked_id: str) -> ParkedRow | None:
+        query = f"SELECT {columns(ParkedRow)} FROM parked WHERE parked_id = ?"
+        with self.datastore.read() as connection:
+            row = connection.execute(query, (parked_id,)).fetchone()
+        return ParkedRow._make(row) if row else None
+
+    def unpark(
+        self,
+        parked_id: str,
+        *,
+        timer: TimerRow | None = None,
+        effect_id: str | None = None,
+        effect_state: str = "pending",
+    ) -> bool:
+        with self.datastore.write() as connection:
+            return upkeep.unpark(connection, parked_id, timer, effect_id, effect_state)
+
+    # Upkeep
+    def consistent(self) -> AbstractContextManager[None]:
+        return self.datastore.consistent()
+
+    def tracked_positions(self) -> Mapping[str, int]:
+        query = (
+            "SELECT application_name, max(notification_id) FROM tracking"
+            " WHERE application_name NOT GLOB '__*' GROUP BY application_name"  # The library's own mark.
+        )
+        with self.datastore.read() as connection:
+            return dict(connection.execute(query).fetchall())
+
+    def select_ended(self, where: EndedFilter) -> Sequence[InstanceRow]:
+        with self.datastore.read() as connection:
+            return upkeep.select_ended(connection, where)
+
+    def located_events(self, instance_id: str) -> Sequence[Notification]:
+        query = (
+            "SELECT originator_id, originator_version, topic, CAST(state AS BLOB), id FROM stored_events"
+            " WHERE originator_id = ? ORDER BY originator_version"
+        )
+        with self.datastore.read() as connection:
+            return [Notification(*row) for row in connection.execute(query, (instance_id,))]
+
+    def prune(self, tombstones: Sequence[StoredEvent]) -> Sequence[str]:
+        with self.datastore.write() as connection:
+            first = _next_position(connection)
+            pruned = upkeep.prune(connection, first, tombstones)
+        self._next_position = first + len(pruned)
+        return pruned
+
+    def restore(
+        self, row: InstanceRow, events: Sequence[Notification], inbox: Sequence[InboxRow], effects: Sequence[EffectRow]
+    ) -> None:
+        with self.datastore.write() as connection:
+            upkeep.restore(connection, row, events, inbox, effects)
 
     @property
     def partitions(self) -> int:
