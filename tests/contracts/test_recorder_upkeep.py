@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from eventsourcing.persistence import IntegrityError, StoredEvent, Tracking
 
-from statewright.engine.recorder import Changes, EndedFilter, InstanceRecorder, TimerRow
+from statewright.engine.recorder import Changes, EndedFilter, InstanceRecorder
 from tests.contracts.recorders import Harness
 from tests.contracts.rows import effect, event, inbox, instance, parked, timer
 
@@ -45,7 +45,7 @@ def test_a_timer_is_parked_instead_of_set_and_set_again(recorder: InstanceRecord
 def test_a_timer_set_meanwhile_is_kept(recorder: InstanceRecorder) -> None:
     recorder.park(parked("p-1"))
     recorder.insert_events([], changes=Changes(timers_set=[timer("one", 99)]))
-    assert recorder.unpark("p-1", timer=TimerRow("a", "one", 20, "remind"))
+    assert recorder.unpark("p-1", timer=timer("one", 20))
     assert list(recorder.select_timers("a")) == [timer("one", 99)]
 
 

@@ -126,7 +126,8 @@ async def test_an_attempt_whose_time_is_up_is_cancelled_and_tried_again(world: W
             raise AssertionError
 
         await begin(world, "retried")
-        await until(lambda: len(world.clock.waiting) > 1, "the attempt to be watched")
+        deadline = world.clock.now() + 2 * SECOND_NS
+        await until(lambda: deadline in world.clock.waiting, "the attempt to be watched")
         world.clock.advance(2)
         row = await until_effect(world, "pending", 1)
         assert row.error == "TimeoutError: no result within 2s"

@@ -325,7 +325,7 @@ def test_whoever_adds_a_column_decides_whether_it_is_secret() -> None:
             "id", "definition", "version", "status", "configuration", "context", "sequence", "started_at", "updated_at",
             "ended_at", "digest", "failure", "parent",
         ),
-        ("instance_id", "timer_id", "due_at", "event"),
+        ("instance_id", "timer_id", "due_at", "event", "partition"),
         (
             "effect_id", "instance_id", "partition", "name", "kind", "state", "attempt", "due_at", "lease_epoch",
             "data", "error", "policy", "details",

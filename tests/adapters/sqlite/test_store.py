@@ -160,35 +160,6 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path, read_only: bool) 
         SQLiteStore(url(path), read_only=read_only)
 
 
-def test_a_store_of_an_older_version_is_migrated_by_its_owner_and_refused_to_readers(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-    store = SQLiteStore(url(path))
-    store.acquire()
-    factory = Factory(dict(store.environment))
-    factory.application_recorder().insert_events([], changes=Changes(effects_requested=[effect(policy="")]))
-    factory.close()
-    store.close()
-    connection = sqlite3.connect(path)
-    for statement in (
-        "ALTER TABLE effects DROP COLUMN policy",
-        "ALTER TABLE effects DROP COLUMN details",
-        "PRAGMA user_version = 1",
-    ):
-        connection.execute(statement)
-    connection.close()
-
-    with pytest.raises(
-        InvalidError, match=f"schema version {schema.SCHEMA_VERSION}, but .* has version 1; it is migrat"
-    ):
-        SQLiteStore(url(path), read_only=True)
-    make(path)
-    with Application[str](dict(SQLiteStore(url(path), read_only=True).environment)) as application:
-        recorder = application.recorder
-        assert isinstance(recorder, InstanceRecorder)
-        assert list(recorder.select_effects("a")) == [effect(policy="")]
-    make(path, 0)
-
-
 def test_a_store_from_before_there_were_schedules_gets_their_table_from_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     make(path)
@@ -313,15 +284,22 @@ def _record(recorder: InstanceRecorder, sequence: int) -> Sequence[int] | None:
 
 
 def test_a_store_of_version_1_is_migrated_by_the_first_who_owns_it(tmp_path: Path) -> None:
-    """Its timers had no partition, and there were no leases."""
+    """Its timers had no partition and its effects no policy, and there were no leases."""
     path = tmp_path / "store.db"
-    make(path)
+    store = SQLiteStore(url(path))
+    store.acquire()
+    factory = Factory(dict(store.environment))
+    factory.application_recorder().insert_events([], changes=Changes(effects_requested=[effect(policy="")]))
+    factory.close()
+    store.close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in (
             "INSERT INTO timers VALUES ('d-17', 'reminder', 20, 'remind', 0)",
             "DROP INDEX timers_due",
             "ALTER TABLE timers DROP COLUMN partition",
             "CREATE INDEX timers_by_due ON timers (due_at)",
+            "ALTER TABLE effects DROP COLUMN policy",
+            "ALTER TABLE effects DROP COLUMN details",
             "DROP TABLE leases",
             "PRAGMA user_version = 1",
         ):
@@ -337,6 +315,6 @@ def test_a_store_of_version_1_is_migrated_by_the_first_who_owns_it(tmp_path: Pat
     recorder = factory.application_recorder()
     partition = partition_of("d-17", recorder.partitions)
     assert recorder.due_timers(99, 9) == [TimerRow("d-17", "reminder", 20, "remind", partition)]
+    assert list(recorder.select_effects("a")) == [effect(policy="")]
     assert recorder.select_leases() == []
     factory.close()
-    assert read(path) == 1
