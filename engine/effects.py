@@ -25,6 +25,7 @@ from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
 from statewright.engine.relatives import KINDS
 from statewright.engine.requests import EffectResult, as_json
 from statewright.engine.runtime import Runtime
+from statewright.engine.shares import WHOLE, Part
 from statewright.engine.tasks import end
 from statewright.statecharts.errors import StatewrightError
 from statewright.statecharts.facts import Json
@@ -66,11 +67,14 @@ Handler = Callable[[EffectCall], Awaitable[Json]] | Callable[[EffectCall], Json]
 class Effects:
     """The loop that performs effects, with the registry of who performs which."""
 
-    def __init__(self, recorder: InstanceRecorder, runtime: Runtime, messages: Messages, clock: Clock) -> None:
+    def __init__(
+        self, recorder: InstanceRecorder, runtime: Runtime, messages: Messages, clock: Clock, part: Part = WHOLE
+    ) -> None:
         self._recorder = recorder
         self._runtime = runtime
         self._messages = messages
         self._clock = clock
+        self._part = part
         self._handlers: dict[str, Handler] = {}
         self._performers: dict[str, Handler] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}
@@ -132,16 +136,23 @@ class Effects:
 
     def _claim(self, now: int, room: int) -> list[EffectRow]:
         names, kinds = self._queues()
-        at = self._recorder.next_effect_at(names=names, kinds=kinds)
+        partitions = self._part.partitions()
+        at = self._recorder.next_effect_at(names=names, kinds=kinds, partitions=partitions)
         if at is None or at > now:  # Spares a writing transaction.
             return []
-        return list(self._recorder.claim_effects(now, room, names=names, kinds=kinds, lease_ns=LEASE_NS))
+        return list(
+            self._recorder.claim_effects(now, room, names=names, kinds=kinds, lease_ns=LEASE_NS, partitions=partitions)
+        )
 
     async def _next_look(self) -> int | None:
         if len(self._under_way) >= CONCURRENCY_MAX:
             return None  # An effect that ends rings.
         names, kinds = self._queues()
-        return await self._runtime.on_reader(lambda: self._recorder.next_effect_at(names=names, kinds=kinds))
+        partitions = self._part.partitions()
+        next_at = await self._runtime.on_reader(
+            lambda: self._recorder.next_effect_at(names=names, kinds=kinds, partitions=partitions)
+        )
+        return self._part.look_by(next_at, self._clock.now())
 
     def _queues(self) -> tuple[list[str], list[str]]:
         """The names and the kinds of effects that can be performed here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -32,6 +32,7 @@ from statewright.engine.recorder import (
 from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest
 from statewright.engine.residents import RESIDENTS_MAX
 from statewright.engine.runtime import Runtime
+from statewright.engine.shares import WHOLE, Shares
 from statewright.engine.stores import bus_opener, open_store, redacted
 from statewright.engine.tasks import end
 from statewright.engine.timers import Timers
@@ -96,6 +97,7 @@ class Engine:
         self._doors: Any = None
         self._opened = False
         self._runtime: Runtime | None = None
+        self._shares: Shares | None = None
         self.clock = clock
 
     async def __aenter__(self) -> Self:
@@ -121,12 +123,27 @@ class Engine:
         self.definitions = Definitions(self.recorder)
         self.definitions.register(self._charts, store=not self._read_only)
         self.definitions.revive_stored()
-        self._runtime = Runtime(self.log, self.definitions, self.clock, self._committed, self._residents_max)
-        self._timers = Timers(self.recorder, self._runtime, self.clock)
+        self._runtime = Runtime(
+            self.log,
+            self.definitions,
+            self.clock,
+            self._committed,
+            self._residents_max,
+            is_shared=self.store.is_shared,
+        )
         messages = Messages(self.log, self.definitions, self._runtime, self.clock)
-        self._effects = Effects(self.recorder, self._runtime, messages, self.clock)
+        if self.store.is_shared and self._run_due and not self._read_only:
+            worker = new_id(self.clock.now())
+            self._shares = Shares(self.recorder, self._runtime, self.clock, worker, self._share_changed)
+        part = self._shares or WHOLE
+        self._timers = Timers(self.recorder, self._runtime, self.clock, part)
+        self._effects = Effects(self.recorder, self._runtime, messages, self.clock, part)
         if self._run_due and not self._read_only:
-            await self._runtime.on_writer(self.recorder.release_effects)
+            if self._shares is not None:
+                await self._shares.balance()
+                self._spawn(self._shares.run())
+            else:
+                await self._runtime.on_writer(self.recorder.release_effects)
             self._spawn(self._timers.run())
             self._spawn(self._effects.run())
         if self._nats is not None:
@@ -144,6 +161,9 @@ class Engine:
             await doors.close()
         tasks, self._tasks = self._tasks, []
         await end(*tasks)
+        shares, self._shares = self._shares, None
+        if shares is not None:
+            await shares.release()
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             await runtime.close()
@@ -294,7 +314,9 @@ class Engine:
 
     async def attach(self, projection: Projection) -> None:
         """Feed every fact to `projection`, from its position on, for as long as the engine is open."""
-        follower = Follower(projection, self.log, self._running, self.clock)
+        follower = Follower(projection, self.log, self._running, self.clock, self._shares or WHOLE)
+        if self._shares is not None:
+            self._shares.want(follower.task)
         self._followers.append(follower)
         self._spawn(follower.run())
 
@@ -320,6 +342,20 @@ class Engine:
         if self._runtime is None:
             raise UnavailableError("the engine is not open: register handlers inside `async with Engine.open(...)`")
         return self._effects
+
+    @property
+    def shares(self) -> Shares | None:
+        """What this worker does of the work on a shared store; None on a store that only this engine writes."""
+        return self._shares
+
+    async def _share_changed(self, gained: Collection[int]) -> None:
+        """What the last worker of these partitions had begun is begun anew."""
+        if gained:
+            await self._running.on_writer(lambda: self.recorder.release_effects(partitions=gained))
+        self._timers.alarm.ring()
+        self._effects.alarm.ring()
+        for follower in self._followers:
+            follower.alarm.ring()
 
     def _spawn(self, coroutine: Any) -> None:
         self._tasks.append(asyncio.create_task(coroutine))

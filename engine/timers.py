@@ -15,6 +15,7 @@ from statewright.engine.errors import UnavailableError
 from statewright.engine.recorder import InstanceRecorder, TimerRow
 from statewright.engine.requests import TimerDue
 from statewright.engine.runtime import Runtime
+from statewright.engine.shares import WHOLE, Part
 
 PAGE = 1_000
 """How many due timers are handed over at a time."""
@@ -27,10 +28,11 @@ _LOG = logging.getLogger("statewright.engine")
 class Timers:
     """The loop that fires timers."""
 
-    def __init__(self, recorder: InstanceRecorder, runtime: Runtime, clock: Clock) -> None:
+    def __init__(self, recorder: InstanceRecorder, runtime: Runtime, clock: Clock, part: Part = WHOLE) -> None:
         self._recorder = recorder
         self._runtime = runtime
         self._clock = clock
+        self._part = part
         self._held: dict[tuple[str, str], int] = {}
         self.alarm = Alarm(clock)
 
@@ -50,7 +52,10 @@ class Timers:
         """Fire one page of due timers; whether there were any."""
         now = self._clock.now()
         self._held = {key: until for key, until in self._held.items() if until > now}
-        rows = await self._runtime.on_reader(self._recorder.due_timers, now, PAGE + len(self._held))
+        partitions = self._part.partitions()
+        rows = await self._runtime.on_reader(
+            lambda: self._recorder.due_timers(now, PAGE + len(self._held), partitions=partitions)
+        )
         due = [row for row in rows if (row.instance_id, row.timer_id) not in self._held]
         fired = [
             self._runtime.submit(TimerDue(row.instance_id, row.timer_id, row.due_at), bounded=False) for row in due
@@ -67,10 +72,10 @@ class Timers:
 
     async def _next_look(self) -> int | None:
         """When the next timer is due, or a held one is to be tried again."""
-        next_at = await self._runtime.on_reader(self._recorder.next_timer_at)
-        if not self._held:
-            return next_at
-        held_until = min(self._held.values())
-        if next_at is None or next_at <= self._clock.now():
-            return held_until
-        return min(next_at, held_until)
+        partitions = self._part.partitions()
+        next_at = await self._runtime.on_reader(lambda: self._recorder.next_timer_at(partitions=partitions))
+        if self._held:
+            held_until = min(self._held.values())
+            late = next_at is None or next_at <= self._clock.now()
+            next_at = held_until if late else min(next_at or held_until, held_until)
+        return self._part.look_by(next_at, self._clock.now())

@@ -55,6 +55,10 @@ class PostgresStore:
         }
 
     @property
+    def is_shared(self) -> bool:
+        return True
+
+    @property
     def endpoint_path(self) -> str | None:
         """None: workers are found through their NATS server."""
         return None

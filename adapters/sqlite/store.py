@@ -54,6 +54,10 @@ class SQLiteStore:
         }
 
     @property
+    def is_shared(self) -> bool:
+        return False
+
+    @property
     def endpoint_path(self) -> str:
         """Where the owner writes how it is reached."""
         return f"{self.path}.endpoint"
