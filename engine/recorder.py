@@ -277,6 +277,11 @@ class Store(Protocol):
     read_only: bool
 
     @property
+    def identity(self) -> str:
+        """Tells this store from all others. Only of a store that has been acquired."""
+        ...
+
+    @property
     def is_shared(self) -> bool:
         """Whether several processes may write it at once."""
         ...

@@ -10,6 +10,7 @@ apart by the keys of the store: (instance, sequence), the inbox, an effect's lea
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from zlib import crc32
@@ -71,6 +72,7 @@ class Shares(Part):
         self._held: dict[str, Lease] = {}
         self._owners: Mapping[int, str] = {}
         self._alarm = Alarm(clock)
+        self._changed = asyncio.Event()
         self.worker = worker
         self._partitions: frozenset[int] = frozenset()
 
@@ -98,6 +100,10 @@ class Shares(Part):
     def does(self, task: str) -> bool:
         """Whether the task is this worker's."""
         return f"{_TASK}{task}" in self._held
+
+    async def changed(self) -> None:
+        """Return at the next change of what is done here."""
+        await self._changed.wait()
 
     async def balance(self) -> None:
         """Renew what is held, take what is due to this worker, give back what is too much."""
@@ -164,4 +170,6 @@ class Shares(Part):
         gained = partitions - self._partitions
         self._partitions = partitions
         if gained or before.keys() != held.keys():
+            self._changed.set()
+            self._changed = asyncio.Event()
             await self._on_change(gained)
