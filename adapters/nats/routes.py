@@ -1,8 +1,8 @@
 """Requests find the worker that looks after their instance.
 
-Several workers share the request doors by a queue group, so that any of them may get a request. Each hands it on to the one
-that has the instance in memory and answers for it. Invariant: this spares reading and conflicts, and nothing depends
-on it. When the other does not answer, the request is decided here: the store keeps apart what two workers do.
+Several workers share the request doors by a queue group, so that any of them may get a request. Each hands it on to the
+one that has the instance in memory. Invariant: this spares reading and conflicts, and nothing depends on it. When the
+other does not answer, the request is decided here: the store keeps apart what two workers do.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Routes:
             )
         except (nats.errors.Error, TimeoutError) as error:
             _LOG.debug(
-                "worker %s does not answer, the request on %s is decided here: %s", owner, message.subject, error
+                "worker %s does not answer, so %s is decided here: %s", owner, message.subject, error
             )
             self._take(door, instance_id, message)
         else:
