@@ -30,6 +30,7 @@ from statewright.engine.relatives import KINDS
 from statewright.engine.requests import EffectResult, as_json
 from statewright.engine.retries import DEFAULT, backoff_ns, is_final
 from statewright.engine.runtime import Runtime
+from statewright.engine.shares import WHOLE, Part
 from statewright.engine.tasks import end
 from statewright.engine.threads import Threads
 from statewright.statecharts.errors import StatewrightError
@@ -63,13 +64,20 @@ class Effects:
     """The loop that performs effects, with the registry of who performs which."""
 
     def __init__(
-        self, recorder: InstanceRecorder, runtime: Runtime, messages: Messages, parking: Parking, clock: Clock
+        self,
+        recorder: InstanceRecorder,
+        runtime: Runtime,
+        messages: Messages,
+        parking: Parking,
+        clock: Clock,
+        part: Part = WHOLE,
     ) -> None:
         self._recorder = recorder
         self._parking = parking
         self._runtime = runtime
         self._messages = messages
         self._clock = clock
+        self._part = part
         self._handlers: dict[str, _Performer] = {}
         self._performers: dict[str, _Performer] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}
@@ -165,16 +173,23 @@ class Effects:
 
     def _claim(self, now: int, room: int) -> list[EffectRow]:
         names, kinds = self._queues()
-        at = self._recorder.next_effect_at(names=names, kinds=kinds)
+        partitions = self._part.partitions()
+        at = self._recorder.next_effect_at(names=names, kinds=kinds, partitions=partitions)
         if at is None or at > now:  # Spares a writing transaction.
             return []
-        return list(self._recorder.claim_effects(now, room, names=names, kinds=kinds, lease_ns=LEASE_NS))
+        return list(
+            self._recorder.claim_effects(now, room, names=names, kinds=kinds, lease_ns=LEASE_NS, partitions=partitions)
+        )
 
     async def _next_look(self) -> int | None:
         if len(self._under_way) >= CONCURRENCY_MAX:
             return None  # An effect that ends rings.
         names, kinds = self._queues()
-        return await self._runtime.on_reader(lambda: self._recorder.next_effect_at(names=names, kinds=kinds))
+        partitions = self._part.partitions()
+        next_at = await self._runtime.on_reader(
+            lambda: self._recorder.next_effect_at(names=names, kinds=kinds, partitions=partitions)
+        )
+        return self._part.look_by(next_at, self._clock.now())
 
     def _queues(self) -> tuple[list[str], list[str]]:
         """The names and the kinds of effects that can be performed here."""

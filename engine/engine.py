@@ -8,26 +8,23 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
-from eventsourcing.persistence import IntegrityError, MapperDeserialisationError, Notification, PersistenceError
-from msgspec.structs import replace
+from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
 
+from statewright.engine.background import Background
 from statewright.engine.calls import Handler
 from statewright.engine.cipher import KEYS
 from statewright.engine.clock import SECOND_NS, Clock, SystemClock
 from statewright.engine.definitions import Definitions
-from statewright.engine.effects import Effects
-from statewright.engine.errors import AlreadyExistsError, BusyError, InvalidError, NotFoundError, UnavailableError
+from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
 from statewright.engine.events import AnyFact, InstancePruned
-from statewright.engine.followers import Follower, Projection
+from statewright.engine.followers import Projection
 from statewright.engine.ids import check_id, new_id
 from statewright.engine.instance import Instance, fold
 from statewright.engine.log import InstanceLog
-from statewright.engine.messages import Messages
-from statewright.engine.parking import Parking, Read, Retried
+from statewright.engine.parking import Read, Retried
 from statewright.engine.recorder import (
     Changes,
     EffectRow,
-    InboxRow,
     InstanceFilter,
     InstanceRecorder,
     InstanceRow,
@@ -48,9 +45,9 @@ from statewright.engine.requests import (
 from statewright.engine.residents import RESIDENTS_MAX
 from statewright.engine.runtime import QUEUE_MAX, Runtime
 from statewright.engine.schedules import CatchUp, Overlap, ScheduleRequest, Schedules
+from statewright.engine.shares import Shares
 from statewright.engine.stores import bus_opener, open_store
-from statewright.engine.tasks import end
-from statewright.engine.timers import Timers
+from statewright.engine.upkeep import Upkeep
 from statewright.engine.worker import Worker, Workers
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.definition import Retry
@@ -124,11 +121,10 @@ class Engine:
         self._residents_max, self._queue_max = limits
         self._cipher_key = cipher_key
         self._workers = workers
-        self._tasks: list[asyncio.Task[None]] = []
-        self._followers: list[Follower] = []
         self._doors: Any = None
         self._opened = False
         self._runtime: Runtime | None = None
+        self._background: Background | None = None
         self.clock = clock
 
     async def __aenter__(self) -> Self:
@@ -164,19 +160,13 @@ class Engine:
             self._residents_max,
             self._queue_max,
             self._workers,
+            is_shared=self.store.is_shared,
         )
-        self._parking = Parking(self.recorder, self._runtime, self.clock)
-        self._timers = Timers(self.recorder, self._runtime, self._parking, self.clock)
-        self._schedules = Schedules(self.recorder, self.definitions, self._runtime, self.clock)
-        messages = Messages(self.log, self.definitions, self._runtime, self._parking, self.clock)
-        self._effects = Effects(self.recorder, self._runtime, messages, self._parking, self.clock)
-        if self._run_due and not self._read_only:
-            await self._runtime.on_writer(self.recorder.release_effects)
-            self._spawn(self._timers.run())
-            self._spawn(self._schedules.run())
-            self._spawn(self._effects.run())
+        run_due = self._run_due and not self._read_only
+        shared = run_due and self.store.is_shared
+        self._background = Background(self.log, self.definitions, self._runtime, self.clock, shared=shared)
         if not self._read_only:
-            self._spawn(self._look_round())
+            await self._background.start(run_due=run_due)
         if self._nats is not None:
             self._doors = await bus_opener("nats")(self, self._nats)
 
@@ -190,10 +180,9 @@ class Engine:
         doors, self._doors = self._doors, None
         if doors is not None:
             await doors.close()
-        tasks, self._tasks = self._tasks, []
-        await end(*tasks)
-        if hasattr(self, "_effects"):
-            await self._effects.close()
+        background, self._background = self._background, None
+        if background is not None:
+            await background.close()
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             await runtime.close()
@@ -367,7 +356,7 @@ class Engine:
         retry, timeout (of an attempt: `30s`), heartbeat (the longest time between two): for effects whose chart doesn't
         say; each of them that the chart says replaces the one given here, `retry` as a whole. Raises `InvalidError`.
         """
-        effects = self._performing
+        effects = self._behind.effects
         faults: PolicyFaults = []
         policy = compile_policy(retry, timeout, heartbeat, faults)
         if faults:
@@ -382,12 +371,12 @@ class Engine:
 
     def performer(self, kind: str, function: Handler) -> None:
         """`function` performs every effect of `kind` ("emit", "call")."""
-        self._performing.register_kind(kind, function)
+        self._behind.effects.register_kind(kind, function)
 
     @property
     def handled(self) -> frozenset[str]:
         """The names of the effects that have a handler here."""
-        return self._performing.handled
+        return self._behind.effects.handled
 
     @property
     def doors(self) -> Any:
@@ -418,9 +407,8 @@ class Engine:
         """Deliver what is parked once more, with the same identity; `read` understands a message. Raises
         `NotFoundError`, `UnavailableError`, and what makes it fail again: then it stays parked."""
         self._refuse_reading_only()
-        retried = await self._parking.retry(parked_id, read)
-        self._timers.alarm.ring()
-        self._effects.alarm.ring()
+        retried = await self._behind.parking.retry(parked_id, read)
+        self._behind.ring()
         return retried
 
     async def drop_parked(self, parked_id: str, *, reason: str = "") -> ParkedRow:
@@ -428,49 +416,13 @@ class Engine:
         `NotFoundError`, `InvalidError`, `UnavailableError`."""
         self._refuse_reading_only()
         check_text("the reason", reason, REASON_CHARS_MAX)
-        return await self._parking.drop(parked_id, reason)
+        return await self._behind.parking.drop(parked_id, reason)
 
-    async def prune(self, tombstones: Sequence[InstancePruned], *, position: int) -> Sequence[str]:
-        """Put tombstones in the place of instances that have ended and are archived; their times are set to now.
-        position: where in the log the last of their facts is. The ids of those that are pruned: one whose sequence is
-        no longer the one before its tombstone's is left.
-
-        Raises `BusyError` if a projection has not passed `position` yet, `UnavailableError`."""
+    @property
+    def upkeep(self) -> Upkeep:
+        """Pruning and restoring. Raises `UnavailableError` unless the engine is open for writing."""
         self._refuse_reading_only()
-        for name, tracked in (await self.on_reader(self.recorder.tracked_positions)).items():
-            # One that isn't attached here is judged by what it has tracked.
-            if tracked < position and name not in {follower.name for follower in self._followers}:
-                raise BusyError(
-                    f"projection '{name}' has come to {tracked:,} of {position:,}, and what is pruned would be lost to "
-                    f"it; let it catch up first (with `statewright serve`)"
-                )
-        await self._until_followed(position)
-        now = self.clock.now()
-        try:
-            return await self._running.prune([replace(tombstone, time=now) for tombstone in tombstones])
-        except PersistenceError as error:
-            raise UnavailableError(f"store {self._url} can't be written: {error}") from error
-
-    async def restore(
-        self, row: InstanceRow, events: Sequence[Notification], inbox: Sequence[InboxRow], effects: Sequence[EffectRow]
-    ) -> None:
-        """Bring back a pruned instance (see `InstanceRecorder.restore`). Raises `AlreadyExistsError` if it wasn't
-        pruned from this store right after `row.sequence`, `BusyError` if a projection lags, `UnavailableError`."""
-        self._refuse_reading_only()
-        position = await self.on_reader(self.recorder.max_notification_id)
-        await self._until_followed(position or 0)
-        try:
-            await self.on_writer(self.recorder.restore, row, events, inbox, effects)
-        except IntegrityError as error:
-            raise AlreadyExistsError(f"instance '{row.id}' can't be restored: {error}") from error
-        except PersistenceError as error:
-            raise UnavailableError(f"store {self._url} can't be written: {error}") from error
-
-    async def _until_followed(self, position: int) -> None:
-        """Return once every projection that is attached has passed `position`. Raises `BusyError`."""
-        for follower in self._followers:
-            if not await follower.has_passed(position):
-                raise BusyError(f"projection '{follower.name}' has not come to {position:,} yet; try again later")
+        return Upkeep(self.recorder, self._running, self._behind.followers, self.clock)
 
     def _refuse_reading_only(self) -> None:
         if self._read_only:
@@ -478,9 +430,7 @@ class Engine:
 
     async def attach(self, projection: Projection) -> None:
         """Feed every fact to `projection`, from its position on, for as long as the engine is open."""
-        follower = Follower(projection, self.log, self._running, self.clock)
-        self._followers.append(follower)
-        self._spawn(follower.run())
+        self._behind.attach(projection)
 
     async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
         """Run synchronous store work on the one writing thread, between commits."""
@@ -499,36 +449,23 @@ class Engine:
             raise UnavailableError("the engine is not open: use `async with Engine.open(...) as engine`")
         return self._runtime
 
+    def _committed(self, changes: Changes) -> None:
+        if self._background is not None:  # What is still answered while closing is seen by the next run.
+            self._background.committed(changes)
+
     @property
-    def _performing(self) -> Effects:
-        if self._runtime is None:
-            raise UnavailableError("the engine is not open: register handlers inside `async with Engine.open(...)`")
-        return self._effects
+    def _behind(self) -> Background:
+        if self._background is None:
+            raise UnavailableError("the engine is not open: use it, and register handlers, inside `async with`")
+        return self._background
 
     @property
     def scheduling(self) -> Schedules:
         """The commands on schedules, for adapters. Raises `UnavailableError` unless the engine is open for writing."""
-        if self._runtime is None or self._read_only:
-            why = "is open for reading only" if self._read_only else "is not open"
-            raise UnavailableError(f"the engine on store {self._url} {why}")
-        return self._schedules
+        self._refuse_reading_only()
+        return self._behind.schedules
 
-    def _spawn(self, coroutine: Any) -> None:
-        self._tasks.append(asyncio.create_task(coroutine))
-
-    async def _look_round(self) -> None:
-        """Have everybody look at the store now and then: what another process has left there rings no alarm here."""
-        while True:
-            await self.clock.sleep_until(self.clock.now() + LOOK_NS)
-            self._timers.alarm.ring()
-            self._effects.alarm.ring()
-            for follower in self._followers:
-                follower.alarm.ring()
-
-    def _committed(self, changes: Changes) -> None:
-        if changes.timers_set:
-            self._timers.alarm.ring_before(min(row.due_at for row in changes.timers_set))
-        if changes.effects_requested or changes.effects_ended or changes.instances_closed:
-            self._effects.committed(changes)
-        for follower in self._followers:
-            follower.alarm.ring()
+    @property
+    def shares(self) -> Shares | None:
+        """What this worker does of the work on a shared store; None on a store that only this engine writes."""
+        return self._behind.shares

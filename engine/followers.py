@@ -11,6 +11,7 @@ from statewright.engine.alarm import Alarm
 from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.log import InstanceLog, LoggedFact
 from statewright.engine.runtime import Runtime
+from statewright.engine.shares import WHOLE, Part
 
 PAGE = 500
 PASSING_TIMEOUT_S = 3.0
@@ -39,8 +40,11 @@ class Projection(Protocol):
 class Follower:
     """Feeds one projection."""
 
-    def __init__(self, projection: Projection, log: InstanceLog, runtime: Runtime, clock: Clock) -> None:
+    def __init__(
+        self, projection: Projection, log: InstanceLog, runtime: Runtime, clock: Clock, part: Part = WHOLE
+    ) -> None:
         self._projection = projection
+        self._part = part
         self._log = log
         self._runtime = runtime
         self._clock = clock
@@ -78,13 +82,22 @@ class Follower:
                 await self._clock.sleep_until(self._clock.now() + SECOND_NS)
 
     async def _follow(self) -> None:
+        """Follow for as long as that is done here."""
+        task = self.task
+        while not self._part.does(task):
+            await self.alarm.wait(None)
         position = await self._projection.position()
         self._passed(position)
-        while True:
+        while self._part.does(task):
             facts = await self._runtime.on_reader(self._log.following, position, PAGE)
             if facts:
                 await self._projection.process(facts)
                 position = facts[-1].position
                 self._passed(position)
             else:
-                await self.alarm.wait(None)
+                await self.alarm.wait(self._part.look_by(None, self._clock.now()))
+
+    @property
+    def task(self) -> str:
+        """What following is called among the tasks that one worker does."""
+        return f"projection:{self._projection.name}"

@@ -412,6 +412,16 @@ class Store(Protocol):
     read_only: bool
 
     @property
+    def identity(self) -> str:
+        """Tells this store from all others. Only of a store that has been acquired."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes may write it at once."""
+        ...
+
+    @property
     def environment(self) -> Mapping[str, str]:
         """Environment for `eventsourcing.application.Application` (PERSISTENCE_MODULE and its settings); its
         factory's application recorder is an `InstanceRecorder`."""

@@ -69,6 +69,9 @@ class Residents:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    def __contains__(self, instance_id: str) -> bool:
+        return instance_id in self._by_id
+
     def get(self, instance_id: str) -> Resident | None:
         resident = self._by_id.get(instance_id)
         if resident is not None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from typing import Any, NamedTuple, TypeVar
 
 from eventsourcing.persistence import (
@@ -41,7 +41,7 @@ from statewright.engine.log import InstanceLog
 from statewright.engine.recorder import Changes
 from statewright.engine.requests import Outcome, Request, Started, StartRequest, as_json, identity_of
 from statewright.engine.residents import RESIDENTS_MAX, Resident, Residents, load_resident
-from statewright.engine.unit import Answer, FirstOutcome, FirstStart, Unit
+from statewright.engine.unit import Answer, Doubtful, FirstOutcome, FirstStart, Unit
 from statewright.engine.worker import Worker, Workers
 from statewright.statecharts.errors import StatewrightError
 
@@ -49,7 +49,7 @@ BATCH_MAX = 1_024
 OVERLAP_MIN = 32
 """From how many waiting requests on a batch is split, so that deciding one half overlaps with writing the other."""
 QUEUE_MAX = 20_000
-CONFLICTS_MAX = 3
+CONFLICTS_MAX = 10
 """How often one request is decided anew because another writer was first."""
 SWITCH_INTERVAL_S = 0.0005
 """How long the writing thread waits for the event loop to give up the GIL: at Python's 5 ms it would not begin to write
@@ -95,10 +95,13 @@ class Runtime:
         residents_max: int = RESIDENTS_MAX,
         queue_max: int = QUEUE_MAX,
         workers: Workers = Worker,
+        *,
+        is_shared: bool = False,
     ) -> None:
         self._log = log
         self._definitions = definitions
         self._clock = clock
+        self._is_shared = is_shared
         self._on_commit = on_commit
         self._queue: deque[Delivery] = deque()
         self._queue_max = queue_max
@@ -214,9 +217,29 @@ class Runtime:
     async def _decide(self, batch: Sequence[Delivery], *, ask_inbox: bool = False) -> _Decided:
         """Identities older than those in memory are looked for only with `ask_inbox`: so rare a duplicate meets the
         inbox's key at the commit and comes back here, rather than all others paying for it."""
+        kept = self._kept(batch) if self._is_shared else frozenset()
         loaded, batch = await self._load(batch, ask_inbox=ask_inbox)
-        unit = self._unit(loaded)
-        return _Decided(batch, unit, [(delivery, unit.decide(delivery.request)) for delivery in batch])
+        unit = self._unit(loaded, kept)
+        answers = [(delivery, unit.decide(delivery.request)) for delivery in batch]
+        if kept:
+            answers = self._without_doubtful(answers)
+            batch = [delivery for delivery, _ in answers]
+        return _Decided(batch, unit, answers)
+
+    def _kept(self, batch: Sequence[Delivery]) -> frozenset[str]:
+        """Of the instances concerned, those in memory: on a shared store others may have written of them since."""
+        return frozenset(d.request.instance_id for d in batch if d.request.instance_id in self.residents)
+
+    def _without_doubtful(self, answers: list[tuple[Delivery, Answer]]) -> list[tuple[Delivery, Answer]]:
+        """Those that can be given. What only the log can tell comes first in the next batch, with its instance read
+        anew."""
+        doubtful = [delivery for delivery, answer in answers if isinstance(answer, Doubtful)]
+        for delivery in reversed(doubtful):
+            self.residents.evict(delivery.request.instance_id)
+            self._queue.appendleft(delivery)
+        if doubtful:
+            self._arrived.set()
+        return [(delivery, answer) for delivery, answer in answers if not isinstance(answer, Doubtful)]
 
     async def _record(self, decided: _Decided, conflicts: int = 0) -> None:
         """Make a decided batch durable and answer it."""
@@ -242,8 +265,8 @@ class Runtime:
             await self._look_up(delivery, answer)
             self._lookups -= 1
 
-    def _unit(self, loaded: dict[str, Resident]) -> Unit:
-        return Unit(loaded, self._definitions, self._partitions, self._clock.now())
+    def _unit(self, loaded: dict[str, Resident], doubtful: Collection[str] = ()) -> Unit:
+        return Unit(loaded, self._definitions, self._partitions, self._clock.now(), doubtful)
 
     async def _load(
         self, batch: Sequence[Delivery], *, ask_inbox: bool

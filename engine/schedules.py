@@ -26,6 +26,7 @@ from statewright.engine.ids import check_id
 from statewright.engine.recorder import InstanceRecorder, ScheduleRow
 from statewright.engine.requests import StartRequest, as_json, check_text
 from statewright.engine.runtime import Runtime
+from statewright.engine.shares import WHOLE, Part
 from statewright.engine.unit import first_step
 from statewright.statecharts.errors import StatewrightError
 
@@ -65,16 +66,28 @@ class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True):
     actor: str = ""
 
 
+TASK = "schedules"
+"""What this is called among the tasks that one worker does."""
+
+
 class Schedules:
     """The loop that starts what is due, and the commands on the table."""
 
-    def __init__(self, recorder: InstanceRecorder, definitions: Definitions, runtime: Runtime, clock: Clock) -> None:
+    def __init__(
+        self,
+        recorder: InstanceRecorder,
+        definitions: Definitions,
+        runtime: Runtime,
+        clock: Clock,
+        part: Part = WHOLE,
+    ) -> None:
+        self._part = part
         self._recorder = recorder
         self._definitions = definitions
         self._runtime = runtime
         self._clock = clock
         self._held: dict[str, int] = {}
-        self._alarm = Alarm(clock)
+        self.alarm = Alarm(clock)
 
     # Commands
 
@@ -83,7 +96,7 @@ class Schedules:
         definition), `ContextError`, `TooLargeError`, `AlreadyExistsError` (other content), `UnavailableError`."""
         row = self._row(request)
         stored = await self._written(self._insert, row)
-        self._alarm.ring()
+        self.alarm.ring()
         return stored
 
     async def remove(self, schedule_id: str) -> ScheduleRow:
@@ -101,7 +114,7 @@ class Schedules:
         """Go on with the next due time from now; those that a pause has seen are not made up for. Raises as `pause`."""
         row = await self._written(self._change, schedule_id, "active")
         self._held.pop(schedule_id, None)
-        self._alarm.ring()
+        self.alarm.ring()
         return row
 
     def _row(self, request: ScheduleRequest) -> ScheduleRow:
@@ -197,8 +210,10 @@ class Schedules:
         """Start what is due for ever; ends by cancellation."""
         while True:
             try:
-                if not await self._serve_due():
-                    await self._alarm.wait(await self._next_look())
+                if not self._part.does(TASK):
+                    await self.alarm.wait(self._part.look_by(None, self._clock.now()))
+                elif not await self._serve_due():
+                    await self.alarm.wait(self._part.look_by(await self._next_look(), self._clock.now()))
             except Exception:
                 _LOG.exception("schedules can't be read; looking again in a second")
                 await self._clock.sleep_until(self._clock.now() + SECOND_NS)

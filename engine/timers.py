@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from statewright.engine.alarm import Alarm
 from statewright.engine.clock import SECOND_NS, Clock
@@ -16,6 +17,7 @@ from statewright.engine.parking import ATTEMPTS_MAX, Parking, is_passing
 from statewright.engine.recorder import InstanceRecorder, TimerRow
 from statewright.engine.requests import TimerDue
 from statewright.engine.runtime import Runtime
+from statewright.engine.shares import WHOLE, Part
 
 PAGE = 1_000
 """How many due timers are handed over at a time."""
@@ -30,11 +32,19 @@ _LOG = logging.getLogger("statewright.engine")
 class Timers:
     """The loop that fires timers."""
 
-    def __init__(self, recorder: InstanceRecorder, runtime: Runtime, parking: Parking, clock: Clock) -> None:
+    def __init__(
+        self,
+        recorder: InstanceRecorder,
+        runtime: Runtime,
+        parking: Parking,
+        clock: Clock,
+        part: Part = WHOLE,
+    ) -> None:
         self._recorder = recorder
         self._runtime = runtime
         self._parking = parking
         self._clock = clock
+        self._part = part
         self._held: dict[TimerRow, int] = {}
         self._doubted: set[TimerRow] = set()
         self._failures: dict[TimerRow, int] = {}
@@ -56,7 +66,7 @@ class Timers:
         """Fire one page of due timers; whether there were any."""
         now = self._clock.now()
         self._held = {row: until for row, until in self._held.items() if until > now}
-        rows = await self._runtime.on_reader(self._recorder.due_timers, now, PAGE + len(self._held))
+        rows = await self._due(now, PAGE + len(self._held))
         due = [row for row in rows if row not in self._held]
         fired = [
             self._runtime.submit(TimerDue(row.instance_id, row.timer_id, row.due_at), bounded=False) for row in due
@@ -93,8 +103,14 @@ class Timers:
 
     async def _next_look(self) -> int | None:
         """When the next timer is due, or a held one is to be tried again."""
-        if not self._held:
-            return await self._runtime.on_reader(self._recorder.next_timer_at)
-        # Held ones are due: they must not hide those that are due next.
-        rows = await self._runtime.on_reader(self._recorder.due_timers, _EVER, len(self._held) + 1)
-        return min([*self._held.values(), *(row.due_at for row in rows if row not in self._held)])
+        if self._held:  # They are due: they must not hide those that are due next.
+            rows = await self._due(_EVER, len(self._held) + 1)
+            next_at = min([*self._held.values(), *(row.due_at for row in rows if row not in self._held)], default=None)
+        else:
+            partitions = self._part.partitions()
+            next_at = await self._runtime.on_reader(lambda: self._recorder.next_timer_at(partitions=partitions))
+        return self._part.look_by(next_at, self._clock.now())
+
+    async def _due(self, until: int, limit: int) -> Sequence[TimerRow]:
+        partitions = self._part.partitions()
+        return await self._runtime.on_reader(lambda: self._recorder.due_timers(until, limit, partitions=partitions))

@@ -6,7 +6,7 @@ request that fails leaves its draft as it was. Facts of one instance are in orde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -72,6 +72,10 @@ class FirstStart(msgspec.Struct, frozen=True):
     request: StartRequest
 
 
+class Doubtful(Exception):
+    """What is in memory says that there is nothing to record; but another worker may have recorded something since."""
+
+
 Answer = Outcome | Started | FirstOutcome | FirstStart | Exception | None
 
 
@@ -89,13 +93,23 @@ class Draft:
 
 
 class Unit:
-    """One transaction in the making. `residents` are the loaded instances; ids that are absent don't exist."""
+    """One transaction in the making. `residents` are the loaded instances; ids that are absent don't exist. `doubtful`
+    are those that may not be as the log says by now: what is recorded of them meets the log's key, but where nothing is
+    to be recorded the answer is `Doubtful`."""
 
-    def __init__(self, residents: Mapping[str, Resident], definitions: Definitions, partitions: int, now: int) -> None:
+    def __init__(
+        self,
+        residents: Mapping[str, Resident],
+        definitions: Definitions,
+        partitions: int,
+        now: int,
+        doubtful: Collection[str] = (),
+    ) -> None:
         self._residents = residents
         self._definitions = definitions
         self._partitions = partitions
         self._now = now
+        self._doubtful = doubtful
         self._decided_by: dict[type[Request], Callable[[Any], Answer]] = {
             ExternalEvent: self._event,
             StartRequest: self._start,
@@ -263,6 +277,7 @@ class Unit:
         check_text("the reason", request.reason, REASON_CHARS_MAX)
         fact = decide_control(draft.instance, request.action, reason=request.reason, actor=request.actor, now=self._now)
         if isinstance(fact, str):
+            self._require_certainty(request.instance_id)
             instance = draft.instance
             return Outcome("refused", fact, instance.sequence, instance.configuration, instance.status)
         self._record(draft, fact)
@@ -270,6 +285,10 @@ class Unit:
             while draft.instance.deferred:
                 self._apply(draft, draft.instance.deferred[0])
         return _outcome(fact, draft.instance)
+
+    def _require_certainty(self, instance_id: str) -> None:
+        if instance_id in self._doubtful:
+            raise Doubtful
 
     def _apply(self, draft: Draft, trigger: Trigger) -> Fact:
         """Record what becomes of `trigger`."""

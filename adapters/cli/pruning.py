@@ -204,7 +204,7 @@ async def _restore(engine: Engine, line: ArchivedInstance, done: Restored) -> No
     try:
         if not stored:
             raise NotFoundError(f"instance '{row.id}' was never pruned from this store")
-        await engine.restore(row, events, line.inbox_rows, line.effect_rows)
+        await engine.upkeep.restore(row, events, line.inbox_rows, line.effect_rows)
         done.restored += 1
     except (AlreadyExistsError, NotFoundError) as error:
         done.refused[row.id] = str(error)

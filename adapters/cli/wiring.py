@@ -225,7 +225,7 @@ async def pruning(options: Options) -> AsyncIterator[tuple[Engine, Pruner]]:
             yield engine, client
         return
     async with owning(options) as engine:
-        yield engine, engine
+        yield engine, engine.upkeep
 
 
 @asynccontextmanager

@@ -14,13 +14,18 @@ from statewright.adapters.nats.history import History
 from statewright.adapters.nats.inbound import Inbound
 from statewright.adapters.nats.operations import OperationDoors
 from statewright.adapters.nats.performers import CALL_TIMEOUT_S, Performers
-from statewright.adapters.nats.requests import RequestDoors, ensure_alone
+from statewright.adapters.nats.requests import RequestDoors, ensure_one_store
 from statewright.adapters.nats.server import EmbeddedServer
 from statewright.engine.engine import Engine
 from statewright.engine.errors import InvalidError
+from statewright.engine.shares import Shares
+from statewright.engine.tasks import end
 
 EMBEDDED = "embedded"
 """Given in place of a URL: start a server of our own, beside the store."""
+
+INBOUND = "inbound"
+"""The task of reading JetStream and foreign subjects, which one worker of a store does."""
 
 _LOG = logging.getLogger("statewright.nats")
 
@@ -36,6 +41,7 @@ class Doors:
         self._inbound: Inbound | None = None
         self._operations: OperationDoors | None = None
         self._history: History | None = None
+        self._shift: asyncio.Task[None] | None = None
         self.endpoint = endpoint
         self.server = server
 
@@ -45,7 +51,8 @@ class Doors:
         admission = Admission(engine.clock, os.environ)
         connection = await connect(self.endpoint, name="statewright engine", timeout_s=connect_timeout_s)
         self._connection = connection
-        await ensure_alone(connection)
+        store = await engine.on_reader(lambda: engine.store.identity)
+        await ensure_one_store(connection, store)
         if self.server is not None:
             self.server.on_moved = self._moved
         else:
@@ -55,9 +62,14 @@ class Doors:
         engine.performer("call", performers.call)
         self._history = History(engine, connection)
         await engine.attach(self._history)
-        self._inbound = Inbound(engine, connection, admission)
-        await self._inbound.open()
-        self._requests = RequestDoors(engine, connection, admission)
+        if engine.shares is None:
+            self._inbound = Inbound(engine, connection, admission)
+            await self._inbound.open()
+        else:
+            engine.shares.want(INBOUND)
+            turns = self._take_turns(engine.shares, connection, admission)
+            self._shift = asyncio.create_task(turns, name="inbound")
+        self._requests = RequestDoors(engine, connection, admission, store)
         await self._requests.open()
         self._operations = OperationDoors(engine, connection)
         await self._operations.open()
@@ -69,6 +81,7 @@ class Doors:
         """Take no more, answer and ack what was taken, close the connection, stop our server. Idempotent."""
         if self._path is not None:
             remove_endpoint(self._path, os.getpid())
+        await end(self._shift)
         inbound, self._inbound = self._inbound, None
         requests, self._requests = self._requests, None
         operations, self._operations = self._operations, None
@@ -81,6 +94,24 @@ class Doors:
         server, self.server = self.server, None
         if server is not None:
             await server.stop()
+
+    async def _take_turns(self, shares: Shares, connection: Connection, admission: Admission) -> None:
+        """Of the workers of a store, one reads what nobody waits for: so events are taken in their order."""
+        while True:
+            changed = asyncio.ensure_future(shares.changed())
+            try:
+                if shares.does(INBOUND) and self._inbound is None:
+                    self._inbound = Inbound(self._engine, connection, admission)
+                    await self._inbound.open()
+                elif not shares.does(INBOUND) and self._inbound is not None:
+                    inbound, self._inbound = self._inbound, None
+                    await inbound.close()
+                await changed
+            except Exception:
+                _LOG.exception("the doors for those who do not wait can't be opened or closed now")
+                await asyncio.sleep(1)
+            finally:
+                changed.cancel()
 
     def _moved(self, endpoint: Endpoint) -> None:
         """Our server came back on another port."""

@@ -142,7 +142,7 @@ class OperationDoors:
 
     async def _prune(self, message: Msg) -> Any:
         asked = _asked(message, _Prune)
-        return Pruned(list(await self._engine.prune(asked.tombstones, position=asked.position)))
+        return Pruned(list(await self._engine.upkeep.prune(asked.tombstones, position=asked.position)))
 
 
 def _asked(message: Msg, kind: type[T]) -> T:

@@ -3,7 +3,8 @@
 Invariants: every request with a reply subject gets exactly one answer, an outcome or an error; an outcome is sent only
 for what is durable. No message can stop a door: what can't be understood is answered and forgotten. All engines that
 serve one nats-server share the queue group, so each request is taken by one of them: by whoever owns the only store.
-Therefore an engine opens its doors only where no other answers (`ensure_alone`).
+Therefore an engine opens its doors only where no engine of another store answers (`ensure_one_store`). Workers of one
+store hand on a request to the one that looks after its instance (`routes.py`).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from statewright.adapters.nats.envelope import (
     decode_start,
 )
 from statewright.adapters.nats.replies import code_of, encode_answer, encode_error, encode_status
+from statewright.adapters.nats.routes import Routes
 from statewright.engine.engine import Engine
 from statewright.engine.errors import BusyError, InvalidError, NotFoundError, UnavailableError
 from statewright.engine.ids import check_id, new_id
@@ -59,14 +61,26 @@ _Decode = Callable[[str, Msg], _Request]
 _Ask = Callable[[str, Msg, str | None], "asyncio.Future[Any]"]
 """(what the subject ends with, message, the actor that the subject vouches for) -> the future of the answer."""
 
+_ROUTED = frozenset({"send", "control"})
+"""Doors whose requests are about an instance that some worker looks after."""
+
 
 class RequestDoors:
     """The request doors of one engine."""
 
-    def __init__(self, engine: Engine, connection: Connection, admission: Admission) -> None:
+    def __init__(self, engine: Engine, connection: Connection, admission: Admission, store: str) -> None:
+        """`store` is the identity of the engine's store."""
         self._admission = admission
         self._engine = engine
         self._connection = connection
+        self._store = store
+        self._routes = Routes(engine, connection, self._take)
+        self._doors: dict[str, _Ask] = {
+            "send": partial(self._submit, self._send),
+            "start": partial(self._submit, self._start),
+            "control": partial(self._submit, self._control),
+            "schedule": self._schedule,
+        }
         self._subscriptions: list[Subscription] = []
         self._waiting = 0
         self._queries: set[asyncio.Task[None]] = set()
@@ -75,10 +89,9 @@ class RequestDoors:
 
     async def open(self) -> None:
         # `>` rather than `*`, so that an id with a dot is told that it is no id, instead of meeting silence.
-        await self._serve("statewright.send.", partial(self._submit, self._send))
-        await self._serve("statewright.start.", partial(self._submit, self._start))
-        await self._serve("statewright.control.", partial(self._submit, self._control))
-        await self._serve("statewright.schedule.", self._schedule)
+        await self._routes.open()
+        for door in self._doors:
+            await self._serve(door)
         await self._subscribe(f"{STATUS}>", self._on_query)
         await self._subscribe(f"{references.PREFIX}>", self._on_query)
         await self._subscribe(WHO, self._on_who)
@@ -92,6 +105,7 @@ class RequestDoors:
                     await asyncio.gather(*(subscription.drain() for subscription in subscriptions))  # type: ignore[no-untyped-call]
             except Exception as error:
                 _LOG.debug("the doors were closed without draining: %s", error)
+        await self._routes.close(DRAIN_TIMEOUT_S)
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self._idle.wait()
@@ -99,19 +113,29 @@ class RequestDoors:
             _LOG.warning("%d requests were still unanswered when the doors closed", self._waiting)
         await asyncio.gather(*self._queries, return_exceptions=True)
 
-    async def _serve(self, prefix: str, ask: _Ask) -> None:
-        await self._subscribe(f"{prefix}>", partial(self._on_request, ask, len(prefix), None))
+    async def _serve(self, door: str) -> None:
+        prefix = f"statewright.{door}."
+        await self._subscribe(f"{prefix}>", partial(self._on_request, door, len(prefix), False))
         if self._admission.by_subject:
-            door = prefix.removeprefix("statewright.")
-            await self._subscribe(f"{AS}*.{door}>", partial(self._on_request, ask, 0, door))
+            await self._subscribe(f"{AS}*.{door}.>", partial(self._on_request, door, 0, True))
 
-    async def _on_request(self, ask: _Ask, start: int, door: str | None, message: Msg) -> None:
+    async def _on_request(self, door: str, start: int, vouched: bool, message: Msg) -> None:
+        actor, about = None, message.subject[start:]
         try:
-            actor, rest = None, message.subject[start:]
-            if door is not None:
-                actor, rest = split_actor(rest.removeprefix(AS))
-                rest = rest.removeprefix(door)
-            answered = ask(rest, message, actor)
+            if vouched:
+                actor, about = split_actor(about.removeprefix(AS))
+                about = about.removeprefix(f"{door}.")
+        except Exception as error:
+            self._refuse(message, error)
+            return
+        if door not in _ROUTED or not self._routes.hand_on(door, about, message, actor):
+            self._take(door, about, message, actor)
+
+    def _take(self, door: str, about: str, message: Msg, actor: str | None) -> None:
+        """Submit a request; `about` is its instance, the definition of a start, or a schedule; `actor` who it is from
+        if the subject vouches for that."""
+        try:
+            answered = self._doors[door](about, message, actor)
         except Exception as error:
             self._refuse(message, error)
         else:
@@ -174,7 +198,8 @@ class RequestDoors:
 
     async def _on_who(self, message: Msg) -> None:
         if message.reply:
-            self._connection.post(message.reply, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            who = _Who(f"process {os.getpid()} on {socket.gethostname()}", self._store)
+            self._connection.post(message.reply, msgspec.json.encode(who))
 
     async def _on_query(self, message: Msg) -> None:
         if len(self._queries) >= QUERIES_MAX:
@@ -210,15 +235,24 @@ class RequestDoors:
         return references.encode_piece(found[0], offset, self._connection.nc.max_payload)
 
 
-async def ensure_alone(connection: Connection) -> None:
-    """Raises `UnavailableError` if another engine serves this nats-server. Since one process owns a store, it would be
-    one of another store, and chance would decide which of the two a request or an event reaches."""
+class _Who(msgspec.Struct):
+    process: str
+    store: str
+
+
+async def ensure_one_store(connection: Connection, store: str) -> None:
+    """Raises `UnavailableError` if an engine with another store than `store` serves this nats-server: chance would
+    decide which of the two a request or an event reaches."""
     try:
         reply = await connection.nc.request(WHO, timeout=WHO_TIMEOUT_S)
+        who = msgspec.json.decode(reply.data, type=_Who)
     except (nats.errors.Error, TimeoutError) as error:
         _LOG.debug("no other engine answers: %s", error)
         return
-    raise UnavailableError(
-        f"the nats-server at {connection.endpoint.url} is served by an engine with another store already "
-        f"({reply.data[:200].decode(errors='replace')}): give each a server, or an account, of its own"
-    )
+    except msgspec.MsgspecError:
+        who = _Who(reply.data[:200].decode(errors="replace"), "")
+    if who.store != store:
+        raise UnavailableError(
+            f"the nats-server at {connection.endpoint.url} is served by an engine with another store already "
+            f"({who.process}): give each a server, or an account, of its own"
+        )

@@ -223,7 +223,8 @@ def migrate(connection: psycopg.Connection[Any], partitions: int) -> None:
                 connection.execute(statement.encode())
             connection.execute("INSERT INTO statewright_migrations VALUES (%s, %s)", (version, time.time_ns()))
         if before == 0:
-            connection.execute("INSERT INTO meta (key, value) VALUES ('partitions', %s)", (str(partitions),))
+            meta = "INSERT INTO meta (key, value) VALUES ('partitions', %s), ('store', gen_random_uuid()::text)"
+            connection.execute(meta, (str(partitions),))
 
 
 def _require_utf8(connection: psycopg.Connection[Any]) -> None:

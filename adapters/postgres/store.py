@@ -55,6 +55,21 @@ class PostgresStore:
         }
 
     @property
+    def is_shared(self) -> bool:
+        return True
+
+    @property
+    def identity(self) -> str:
+        """Made with the tables."""
+        datastore = Datastore(self._url, read_only=True)
+        try:
+            with datastore.read() as connection:
+                row = connection.execute("SELECT value FROM meta WHERE key = 'store'").fetchone()
+        finally:
+            datastore.close()
+        return str(row[0]) if row else self.url
+
+    @property
     def endpoint_path(self) -> str | None:
         """None: workers are found through their NATS server."""
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import sqlite3
 from collections.abc import Mapping
 from urllib.parse import unquote
@@ -52,6 +53,14 @@ class SQLiteStore:
             "CREATE_TABLE": "n" if self.read_only else "y",
             "ORIGINATOR_ID_TYPE": "text",
         }
+
+    @property
+    def is_shared(self) -> bool:
+        return False
+
+    @property
+    def identity(self) -> str:
+        return f"{socket.gethostname()}:{os.path.realpath(self.path)}"
 
     @property
     def endpoint_path(self) -> str:

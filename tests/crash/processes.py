@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,14 @@ class EngineProcesses:
         assert self._running is not None
         self._running.kill()
         assert await self._running.wait() == -9
+
+    def pause(self) -> None:
+        assert self._running is not None
+        self._running.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        assert self._running is not None
+        self._running.send_signal(signal.SIGCONT)
 
     async def stop(self) -> None:
         """Ask the running one to end, as an operator would."""

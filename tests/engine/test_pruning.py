@@ -123,7 +123,7 @@ async def test_an_instance_that_something_happens_to_meanwhile_is_left(world: Wo
         class Late:
             async def prune(self, tombstones: object, *, position: int) -> object:
                 await world.engine.send("c-1", "add", 1, event_id="late")
-                return await world.engine.prune(tombstones, position=position)  # type: ignore[arg-type]
+                return await world.engine.upkeep.prune(tombstones, position=position)  # type: ignore[arg-type]
 
         wheres = [EndedFilter(status="completed", ended_before=world.clock.now() + 1)]
         done = await prune(world.engine, Late(), wheres, str(tmp_path / "a.jsonl.gz"), world.url)  # type: ignore[arg-type]
@@ -215,7 +215,7 @@ async def test_a_projection_that_has_tracked_less_and_does_not_follow_refuses(wo
         )  # fmt: skip
         await world.engine.on_writer(world.engine.recorder.insert_tracking, Tracking("elsewhere", 2))
         with pytest.raises(BusyError, match="'elsewhere' has come to 2 of 5"):
-            await world.engine.prune([tombstone], position=5)
+            await world.engine.upkeep.prune([tombstone], position=5)
         assert len(await world.facts("c-1")) == 5
 
 

@@ -41,7 +41,7 @@ async def test_a_sound_store_is_verified_and_counted(world: World) -> None:
         ("UPDATE instances SET id = 'x' WHERE id = 'c'", "instance 'x' has a row and no facts"),
         ("DELETE FROM timers WHERE timer_id = 'm'", "timer 'm' of instance 't' is expected to be TimerRow"),
         ("UPDATE timers SET due_at = due_at + 1 WHERE timer_id = 'z'", "timer 'z' of instance 't'"),
-        ("INSERT INTO timers VALUES ('t', 'more', 1, 'ring', 0)", "timer 'more' of instance 't' is expected to be None"),
+        ("INSERT INTO timers VALUES ('t', 'x', 1, 'ring', 0)", "timer 'x' of instance 't' is expected to be None"),
         ("DELETE FROM effects WHERE name = 'other'", "effect 'e-2-1' is expected to be"),
         ("UPDATE effects SET state = 'done' WHERE name = 'other'", "'e-2-1' is expected to be pending or running"),
         ("UPDATE effects SET state = 'pending' WHERE name = 'work'", "effect 'e-2-0' is expected to be done or failed"),

@@ -1,0 +1,112 @@
+"""What goes on in the background of an engine: timers, schedules, effects, projections; and this worker's share of it.
+
+Invariant: each loop looks at the store, which is the truth; a ring only tells it to look now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Coroutine
+from typing import Any
+
+from statewright.engine.clock import SECOND_NS, Clock
+from statewright.engine.definitions import Definitions
+from statewright.engine.effects import Effects
+from statewright.engine.followers import Follower, Projection
+from statewright.engine.ids import new_id
+from statewright.engine.log import InstanceLog
+from statewright.engine.messages import Messages
+from statewright.engine.parking import Parking
+from statewright.engine.recorder import Changes
+from statewright.engine.runtime import Runtime
+from statewright.engine.schedules import TASK as SCHEDULES
+from statewright.engine.schedules import Schedules
+from statewright.engine.shares import WHOLE, Part, Shares
+from statewright.engine.tasks import end
+from statewright.engine.timers import Timers
+
+LOOK_NS = 60 * SECOND_NS
+"""How long work that another process has left may stay unseen; what is done here is seen at once."""
+
+
+class Background:
+    """The loops of one engine. With `shared` they do this worker's share of what several do on one store."""
+
+    def __init__(
+        self, log: InstanceLog, definitions: Definitions, runtime: Runtime, clock: Clock, *, shared: bool
+    ) -> None:
+        recorder = log.instances
+        self._log = log
+        self._runtime = runtime
+        self._clock = clock
+        self._tasks: list[asyncio.Task[None]] = []
+        self.shares: Shares | None = None
+        if shared:
+            self.shares = Shares(recorder, runtime, clock, new_id(clock.now()), self._share_changed)
+            self.shares.want(SCHEDULES)
+        self._part: Part = self.shares or WHOLE
+        self.parking = Parking(recorder, runtime, clock)
+        self.timers = Timers(recorder, runtime, self.parking, clock, self._part)
+        self.schedules = Schedules(recorder, definitions, runtime, clock, self._part)
+        messages = Messages(log, definitions, runtime, self.parking, clock)
+        self.effects = Effects(recorder, runtime, messages, self.parking, clock, self._part)
+        self.followers: list[Follower] = []
+
+    async def start(self, *, run_due: bool) -> None:
+        """Begin; without `run_due` timers, schedules and effects are left to another engine."""
+        if run_due:
+            if self.shares is not None:
+                await self.shares.balance()
+                self._spawn(self.shares.run())
+            else:
+                await self._runtime.on_writer(self._log.instances.release_effects)
+            for loop in (self.timers, self.schedules, self.effects):
+                self._spawn(loop.run())
+        self._spawn(self._look_round())
+
+    async def close(self) -> None:
+        """End all loops; what was under way will be done again."""
+        tasks, self._tasks = self._tasks, []
+        await end(*tasks)
+        await self.effects.close()
+        if self.shares is not None:
+            await self.shares.release()
+
+    def attach(self, projection: Projection) -> None:
+        """Feed every fact to `projection`, from its position on."""
+        follower = Follower(projection, self._log, self._runtime, self._clock, self._part)
+        if self.shares is not None:
+            self.shares.want(follower.task)
+        self.followers.append(follower)
+        self._spawn(follower.run())
+
+    def committed(self, changes: Changes) -> None:
+        """Tell those whom a commit concerns."""
+        if changes.timers_set:
+            self.timers.alarm.ring_before(min(row.due_at for row in changes.timers_set))
+        if changes.effects_requested or changes.effects_ended or changes.instances_closed:
+            self.effects.committed(changes)
+        for follower in self.followers:
+            follower.alarm.ring()
+
+    def ring(self) -> None:
+        """Have all of them look now."""
+        for alarm in (self.timers.alarm, self.schedules.alarm, self.effects.alarm):
+            alarm.ring()
+        for follower in self.followers:
+            follower.alarm.ring()
+
+    async def _share_changed(self, gained: Collection[int]) -> None:
+        """What the last worker of these partitions had begun is begun anew."""
+        if gained:
+            await self._runtime.on_writer(lambda: self._log.instances.release_effects(partitions=gained))
+        self.ring()
+
+    async def _look_round(self) -> None:
+        """Now and then what another process has left, which rings no alarm here."""
+        while True:
+            await self._clock.sleep_until(self._clock.now() + LOOK_NS)
+            self.ring()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(coroutine))
