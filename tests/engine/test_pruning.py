@@ -43,7 +43,7 @@ states:
 
 async def prune_all(world: World, path: Path) -> PrunedSome:
     wheres = [EndedFilter(status=status, ended_before=world.clock.now() + 1) for status in sorted(ENDED)]
-    return await prune(world.engine, world.engine, wheres, str(path), world.url)
+    return await prune(world.engine, world.engine.upkeep, wheres, str(path), world.url)
 
 
 async def stopped(world: World, *ids: str) -> None:
@@ -172,7 +172,7 @@ async def test_a_parent_that_stays_knows_a_child_that_was_pruned(tmp_path: Path)
         await world.settle()
         await world.engine.send("p", "close")
         children = EndedFilter(status="completed", ended_before=world.clock.now() + 1, definition="child")
-        done = await prune(world.engine, world.engine, [children], str(tmp_path / "a.jsonl.gz"), world.url)
+        done = await prune(world.engine, world.engine.upkeep, [children], str(tmp_path / "a.jsonl.gz"), world.url)
         assert done.pruned == 1
         world.verify()
 

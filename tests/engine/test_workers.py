@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from statewright.engine import Engine
-from statewright.engine.effects import EffectCall
+from statewright.engine import EffectCall
 from statewright.engine.recorder import InstanceFilter
 from statewright.engine.verify import verify_store
 from tests.engine.charts import APPROVAL, COUNTER, TIMERS, from_yaml
