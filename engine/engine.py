@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -35,6 +36,7 @@ from statewright.engine.redaction import redacted
 from statewright.engine.requests import ControlRequest, ExternalEvent, Outcome, Started, StartRequest
 from statewright.engine.residents import RESIDENTS_MAX
 from statewright.engine.runtime import QUEUE_MAX, Runtime
+from statewright.engine.signals import Gauge, Signals
 from statewright.engine.stores import bus_opener, open_store
 from statewright.engine.tasks import end
 from statewright.engine.timers import Timers
@@ -42,6 +44,10 @@ from statewright.statecharts.chart import Chart
 from statewright.statecharts.definition import Retry
 from statewright.statecharts.policies import PolicyFaults, compile_policy
 
+EFFECTS_SHARE = 0.75
+"""How much of the time to come to rest is for running effects; the rest is left to the projections."""
+
+_LOG = logging.getLogger("statewright.engine")
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
 
@@ -110,6 +116,7 @@ class Engine:
         self._followers: list[Follower] = []
         self._doors: Any = None
         self._opened = False
+        self._firing: asyncio.Task[None] | None = None
         self._runtime: Runtime | None = None
         self.clock = clock
 
@@ -144,9 +151,10 @@ class Engine:
         self._timers = Timers(self.recorder, self._runtime, self.clock)
         messages = Messages(self.log, self.definitions, self._runtime, self.clock)
         self._effects = Effects(self.recorder, self._runtime, messages, self.clock)
+        self._gauge = Gauge(self.log, self.definitions, self._runtime, self._timers, self._effects, self.clock)
         if self._run_due and not self._read_only:
             await self._runtime.on_writer(self.recorder.release_effects)
-            self._spawn(self._timers.run())
+            self._firing = self._spawn(self._timers.run())
             self._spawn(self._effects.run())
         if self._nats is not None:
             self._doors = await bus_opener("nats")(self, self._nats)
@@ -155,6 +163,23 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Come to rest before `close`, for who has closed the doors: fire no more timers, let running effects end
+        (after three quarters of `timeout_s` the rest is stopped and put back), answer what was accepted, and let the
+        projections take in what was recorded. What is not done in time is in the store, and the log says so."""
+        runtime = self._running
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        await end(self._firing)
+        await self._effects.drain(timeout_s * EFFECTS_SHARE)
+        await runtime.finish()
+        position = await self.on_reader(self.recorder.max_notification_id) or 0
+        left = max(0.0, deadline - loop.time())
+        passed = await asyncio.gather(*(follower.has_passed(position, left) for follower in self._followers))
+        for follower in (one for one, done in zip(self._followers, passed, strict=True) if not done):
+            said = (follower.name, follower.position, position)
+            _LOG.warning("projection '%s' stops at %d of %d; it goes on there with the next run", *said)
 
     async def close(self) -> None:
         """Close the doors, answer what was accepted, stop, and give up the store. Idempotent."""
@@ -330,6 +355,21 @@ class Engine:
         self._followers.append(follower)
         self._spawn(follower.run())
 
+    async def signals(self) -> Signals:
+        """How much work waits and for how long. Raises `UnavailableError` when the store can't be read."""
+        self._running  # noqa: B018 (raises if it is not open)
+        try:
+            return await self._gauge.read(self._followers)
+        except PersistenceError as error:
+            raise UnavailableError(f"store {self._url} can't be read: {error}") from error
+
+    async def touch(self) -> None:
+        """Write to the store. Raises `UnavailableError` when it can't be written."""
+        try:
+            await self.on_writer(self.recorder.touch, self.clock.now())
+        except PersistenceError as error:
+            raise UnavailableError(f"store {self._url} can't be written: {error}") from error
+
     async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
         """Run synchronous store work on the one writing thread, between commits."""
         return await self._running.on_writer(function, *args)
@@ -353,8 +393,10 @@ class Engine:
             raise UnavailableError("the engine is not open: register handlers inside `async with Engine.open(...)`")
         return self._effects
 
-    def _spawn(self, coroutine: Any) -> None:
-        self._tasks.append(asyncio.create_task(coroutine))
+    def _spawn(self, coroutine: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(coroutine)
+        self._tasks.append(task)
+        return task
 
     def _committed(self, changes: Changes) -> None:
         if changes.timers_set:

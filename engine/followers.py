@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,6 +13,8 @@ from statewright.engine.log import InstanceLog, LoggedFact
 from statewright.engine.runtime import Runtime
 
 PAGE = 500
+PASSING_TIMEOUT_S = 3.0
+"""How long `has_passed` waits: less than a request over the bus does."""
 _LOG = logging.getLogger("statewright.engine")
 
 
@@ -41,7 +44,34 @@ class Follower:
         self._log = log
         self._runtime = runtime
         self._clock = clock
+        self._position: int | None = None
+        self._moved = asyncio.Event()
         self.alarm = Alarm(clock)
+
+    @property
+    def name(self) -> str:
+        return self._projection.name
+
+    @property
+    def position(self) -> int:
+        """Up to where everything is processed, as far as is known here (0 until it has been read)."""
+        return self._position or 0
+
+    async def has_passed(self, position: int, timeout_s: float = PASSING_TIMEOUT_S) -> bool:
+        """Whether everything up to `position` is processed; waits for it at most `timeout_s`."""
+        self.alarm.ring()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._position is None or self._position < position:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _passed(self, position: int) -> None:
+        self._position = position
+        self._moved.set()
 
     async def run(self) -> None:
         """Follow for ever; ends by cancellation."""
@@ -54,10 +84,12 @@ class Follower:
 
     async def _follow(self) -> None:
         position = await self._projection.position()
+        self._passed(position)
         while True:
             facts = await self._runtime.on_reader(self._log.following, position, PAGE)
             if facts:
                 await self._projection.process(facts)
                 position = facts[-1].position
+                self._passed(position)
             else:
                 await self.alarm.wait(None)

@@ -79,7 +79,8 @@ class Messages:
             except Exception as error:
                 detail = None if isinstance(error, _PASSING) else error
                 said = (row.effect_id, row.kind, row.name, error)
-                _LOG.warning("effect %s (%s %s) can't be performed now: %s", *said, exc_info=detail)
+                ids = {"instance": row.instance_id, "effect": row.effect_id}
+                _LOG.warning("effect %s (%s %s) can't be performed now: %s", *said, exc_info=detail, extra=ids)
                 wait_ns = min(RETRY_NS << min(tried, 16), RETRY_MAX_NS)
                 await self._clock.sleep_until(self._clock.now() + wait_ns)
             else:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from eventsourcing.persistence import ProcessRecorder, StoredEvent
+from eventsourcing.persistence import IntegrityError, ProcessRecorder, StoredEvent, Tracking
 
 PARTITIONS_DEFAULT = 64
 """How many partitions a new store gets; fixed for the store's life (FNV-1a-32 of the instance id, mod n)."""
@@ -97,6 +98,14 @@ class ParkedRow(NamedTuple):
     reason: str
     headers: str
     payload: bytes
+
+
+class Backlog(NamedTuple):
+    """How many effects of one queue could be performed now, and how many have not ended (those that run or wait for
+    another attempt among them)."""
+
+    due: int
+    open: int
 
 
 class Changes(msgspec.Struct):
@@ -222,6 +231,24 @@ class InstanceRecorder(ProcessRecorder):
     @abstractmethod
     def partitions(self) -> int:
         """The store's number of partitions, fixed when it was made."""
+
+    # What waits, for operators. A count stops at `limit`, so that it costs little whatever waits.
+    @abstractmethod
+    def count_timers(self, now: int, limit: int) -> int:
+        """How many timers have due_at <= now."""
+
+    @abstractmethod
+    def count_effects(
+        self, now: int, limit: int, *, names: Sequence[str], kinds: Sequence[str]
+    ) -> Mapping[str, Backlog]:
+        """The queues in which something is open: "perform.<name>" for each of `names`, and each of `kinds` (but
+        "perform"). Due is what has due_at <= now, be it pending or with a lease that has run out."""
+
+    def touch(self, now: int) -> None:
+        """Write something, to see whether the store can be written: on the writing thread. Raises what it raises."""
+        last = self.max_tracking_id("readiness") or 0  # The clock may have been set back.
+        with suppress(IntegrityError):  # Another worker has just done it.
+            self.insert_tracking(Tracking("readiness", max(now, last + 1)))
 
 
 class Store(Protocol):

@@ -26,11 +26,11 @@ from eventsourcing.persistence import (
 from statewright.engine.clock import Clock
 from statewright.engine.definitions import Definitions
 from statewright.engine.errors import AlreadyExistsError, BusyError, ConflictError, InvalidError, UnavailableError
-from statewright.engine.events import InstanceStarted
-from statewright.engine.instance import Instance
+from statewright.engine.events import Fact, InstanceStarted, Trigger
+from statewright.engine.instance import Instance, timer_of
 from statewright.engine.log import InstanceLog
 from statewright.engine.recorder import Changes
-from statewright.engine.requests import Outcome, Request, Started, StartRequest, as_json, identity_of
+from statewright.engine.requests import Outcome, Request, Started, StartRequest, as_json, effect_of, identity_of
 from statewright.engine.residents import RESIDENTS_MAX, Resident, Residents, load_resident
 from statewright.engine.unit import Answer, FirstOutcome, FirstStart, Unit
 from statewright.engine.worker import Worker
@@ -45,6 +45,8 @@ CONFLICTS_MAX = 3
 SWITCH_INTERVAL_S = 0.0005
 """How long the writing thread waits for the event loop to give up the GIL: at Python's 5 ms it would not begin to write
 before all that follows has been decided, and nothing would overlap. For the whole process; only ever made shorter."""
+LOGGED_MAX = 10
+"""How many instances a line of the log names."""
 SNAPSHOT_EVERY = 100
 """An instance is snapshotted when its sequence passes a multiple of this."""
 
@@ -99,6 +101,8 @@ class Runtime:
         self._looking_up: set[asyncio.Task[None]] = set()
         self._lookups = 0
         """How many answers these have still to look up: they count as queued, so that duplicates can't pile up."""
+        self.recorded = 0
+        """How many facts this run has made durable."""
         self._loop = asyncio.get_running_loop()
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
         self._writer = Worker("statewright-writer")
@@ -119,6 +123,11 @@ class Runtime:
         self._arrived.set()
         return answered
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait to be decided, or for an answer that is looked up."""
+        return len(self._queue) + self._lookups
+
     async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(*args)` on the one thread that writes, between commits."""
         result: T = await self._writer.call(function, *args)
@@ -129,11 +138,15 @@ class Runtime:
         result: T = await self._reader.call(function, *args)
         return result
 
-    async def close(self) -> None:
-        """Answer what is queued, then stop."""
+    async def finish(self) -> None:
+        """Take no more requests and answer those that are queued. The threads go on, for who follows the log."""
         self._closing = True
         self._arrived.set()
         await self._task
+
+    async def close(self) -> None:
+        """Answer what is queued, then stop."""
+        await self.finish()
         self._writer.close()
         self._reader.close()
 
@@ -149,7 +162,7 @@ class Runtime:
             try:
                 decided = await self._decide(batch)
             except Exception as error:  # The loop must outlive any fault: it is answered, and said.
-                _LOG.exception("a batch of %d requests failed", len(batch))
+                _LOG.exception("a batch of %d requests failed", len(batch), extra=_ids_of(batch))
                 _answer_all(batch, error)
                 continue
             await self._until_recorded()
@@ -183,7 +196,7 @@ class Runtime:
         try:
             await self._record(decided)
         except Exception as error:  # As above: answered, and said.
-            _LOG.exception("a batch of %d requests failed", len(decided.batch))
+            _LOG.exception("a batch of %d requests failed", len(decided.batch), extra=_ids_of(decided.batch))
             _answer_all(decided.batch, error)
         finally:
             self._recording, self._under_way = frozenset(), None
@@ -311,6 +324,11 @@ class Runtime:
             elif instance.sequence // SNAPSHOT_EVERY > draft.before.sequence // SNAPSHOT_EVERY:
                 snapshots.append(instance)
             resident.advance(instance, draft.snapshot, draft.fresh)
+            if instance.status == "failed" and (draft.before is None or draft.before.status != "failed"):
+                _LOG.error("instance '%s' has failed: %s", instance.id, instance.error, extra={"instance": instance.id})
+        self.recorded += len(unit.facts)
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _log_facts(unit.facts)
         self._on_commit(unit.changes)
         if snapshots:
             self._writer.call(self._take_snapshots, snapshots)
@@ -411,6 +429,27 @@ def _settle(delivery: Delivery, answer: Answer) -> bool:
         else:
             answered.set_result(answer)
     return False
+
+
+def _log_facts(facts: Sequence[Fact]) -> None:
+    for fact in facts:
+        ids = {"instance": fact.instance_id}
+        trigger: Trigger | None = getattr(fact, "trigger", None)
+        if trigger is not None:
+            ids["event"] = trigger.id
+            if trigger.kind == "timer":
+                ids["timer"] = timer_of(trigger)
+            elif trigger.kind == "effect":
+                ids["effect"] = effect_of(trigger.id)
+        kind = fact.__struct_config__.tag
+        _LOG.debug("recorded %s as sequence %d", kind, fact.sequence, extra=ids)
+
+
+def _ids_of(batch: Sequence[Delivery]) -> dict[str, str]:
+    """For the log: the instances that a batch is about, the first of them if they are many."""
+    instances = list(dict.fromkeys(delivery.request.instance_id for delivery in batch))
+    more = f" and {len(instances) - LOGGED_MAX} more" if len(instances) > LOGGED_MAX else ""
+    return {"instance": ", ".join(instances[:LOGGED_MAX]) + more}
 
 
 def _answer_all(batch: Sequence[Delivery], error: Exception) -> None:

@@ -69,7 +69,6 @@ class _Sealed:
         hidden = _hidden(self._ring, error, f"effects.error {effect_id}") if self._ring is not None else error
         return self._recorder.retry_effect(effect_id, lease_epoch, due_at, hidden, **more)
 
-
     def extend_effect(self, effect_id: str, lease_epoch: int, due_at: int, details: str) -> bool:
         hidden = _hidden(self._ring, details, f"effects.details {effect_id}") if self._ring is not None else details
         return self._recorder.extend_effect(effect_id, lease_epoch, due_at, hidden)

@@ -20,6 +20,8 @@ PAGE = 1_000
 """How many due timers are handed over at a time."""
 HOLD_NS = 30 * SECOND_NS
 """How long a timer whose instance can't be stepped now is left alone."""
+HELD_MAX = 10_000
+"""How many are left alone at once; while they are, none fires."""
 
 _LOG = logging.getLogger("statewright.engine")
 
@@ -50,6 +52,8 @@ class Timers:
         """Fire one page of due timers; whether there were any."""
         now = self._clock.now()
         self._held = {key: until for key, until in self._held.items() if until > now}
+        if len(self._held) >= HELD_MAX:
+            return False
         rows = await self._runtime.on_reader(self._recorder.due_timers, now, PAGE + len(self._held))
         due = [row for row in rows if (row.instance_id, row.timer_id) not in self._held]
         fired = [
@@ -61,8 +65,15 @@ class Timers:
                 self._hold(row, outcome)
         return bool(due)
 
+    async def late_ns(self) -> int:
+        """How long the earliest timer that is due waits; one that is held is not counted."""
+        now = self._clock.now()
+        rows = await self._runtime.on_reader(self._recorder.due_timers, now, 1 + len(self._held))
+        return next((now - row.due_at for row in rows if (row.instance_id, row.timer_id) not in self._held), 0)
+
     def _hold(self, row: TimerRow, error: Exception) -> None:
-        _LOG.error("timer '%s' of instance '%s' can't fire now: %s", row.timer_id, row.instance_id, error)
+        ids = {"instance": row.instance_id, "timer": row.timer_id}
+        _LOG.error("timer '%s' of instance '%s' can't fire now: %s", row.timer_id, row.instance_id, error, extra=ids)
         self._held[(row.instance_id, row.timer_id)] = self._clock.now() + HOLD_NS
 
     async def _next_look(self) -> int | None:

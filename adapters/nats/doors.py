@@ -12,6 +12,7 @@ from statewright.adapters.nats.durability import warn_unless_durable
 from statewright.adapters.nats.endpoint import Endpoint, NatsOptions, remove_endpoint, write_endpoint
 from statewright.adapters.nats.history import History
 from statewright.adapters.nats.inbound import Inbound
+from statewright.adapters.nats.operations import Operating, Operations
 from statewright.adapters.nats.performers import CALL_TIMEOUT_S, Performers
 from statewright.adapters.nats.requests import RequestDoors, ensure_alone
 from statewright.adapters.nats.server import EmbeddedServer
@@ -34,10 +35,11 @@ class Doors:
         self._requests: RequestDoors | None = None
         self._inbound: Inbound | None = None
         self._history: History | None = None
+        self._operations: Operations | None = None
         self.endpoint = endpoint
         self.server = server
 
-    async def open(self, connect_timeout_s: float, call_timeout_s: float) -> None:
+    async def open(self, connect_timeout_s: float, call_timeout_s: float, operating: Operating) -> None:
         """Used by `open_doors`."""
         engine = self._engine
         admission = Admission(engine.clock, os.environ)
@@ -57,17 +59,27 @@ class Doors:
         await self._inbound.open()
         self._requests = RequestDoors(engine, connection, admission)
         await self._requests.open()
+        self._operations = Operations(engine, connection, operating, self._faults)
+        await self._operations.open()
         await connection.nc.flush()  # Whoever reads the endpoint finds the doors open.
         if self._path is not None:
             write_endpoint(self._path, self.endpoint)
 
-    async def close(self) -> None:
-        """Take no more, answer and ack what was taken, close the connection, stop our server. Idempotent."""
+    async def stop_taking(self) -> None:
+        """Take no more requests and events; answer and ack what was taken. The connection stays, for effects and
+        history. Idempotent."""
         if self._path is not None:
             remove_endpoint(self._path, os.getpid())
         inbound, self._inbound = self._inbound, None
         requests, self._requests = self._requests, None
         await asyncio.gather(*(door.close() for door in (requests, inbound) if door is not None))
+
+    async def close(self) -> None:
+        """Take no more, answer and ack what was taken, close the connection, stop our server. Idempotent."""
+        await self.stop_taking()
+        operations, self._operations = self._operations, None
+        if operations is not None:
+            await operations.close()
         history, self._history = self._history, None
         if history is not None:
             await history.close()
@@ -76,6 +88,12 @@ class Doors:
         server, self.server = self.server, None
         if server is not None:
             await server.stop()
+
+    def _faults(self) -> list[str]:
+        """What is not open."""
+        if self._requests is None or self._inbound is None:
+            return ["the doors are closing"]
+        return [f"{name} is not pulled from" for name in self._inbound.stalled]
 
     def _moved(self, endpoint: Endpoint) -> None:
         """Our server came back on another port."""
@@ -92,6 +110,7 @@ async def open_doors(
     *,
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     call_timeout_s: float = CALL_TIMEOUT_S,
+    operating: Operating | None = None,
 ) -> Doors:
     """Open all doors of `engine` on the nats-server at `url` (or that `NatsOptions` describe); without one (or with
     "embedded") on a server of its own, whose files are beside the store. Writes the endpoint file, so that other
@@ -107,7 +126,7 @@ async def open_doors(
         endpoint = Endpoint.of(url, pid=os.getpid())
     doors = Doors(engine, endpoint, server)
     try:
-        await doors.open(connect_timeout_s, call_timeout_s)
+        await doors.open(connect_timeout_s, call_timeout_s, operating or Operating())
     except BaseException:
         await doors.close()
         raise
