@@ -6,6 +6,7 @@ Invariant: each loop looks at the store, which is the truth; a ring only tells i
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Coroutine
 from typing import Any
 
@@ -22,11 +23,16 @@ from statewright.engine.runtime import Runtime
 from statewright.engine.schedules import TASK as SCHEDULES
 from statewright.engine.schedules import Schedules
 from statewright.engine.shares import WHOLE, Part, Shares
+from statewright.engine.signals import Gauge, Signals
 from statewright.engine.tasks import end
 from statewright.engine.timers import Timers
 
 LOOK_NS = 60 * SECOND_NS
 """How long work that another process has left may stay unseen; what is done here is seen at once."""
+EFFECTS_SHARE = 0.75
+"""How much of the time to come to rest is for running effects; the rest is left to the projections."""
+
+_LOG = logging.getLogger("statewright.engine")
 
 
 class Background:
@@ -40,6 +46,8 @@ class Background:
         self._runtime = runtime
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
+        self._beginning: list[asyncio.Task[None]] = []
+        """Those among them that begin something new in instances: timers and schedules."""
         self.shares: Shares | None = None
         if shared:
             self.shares = Shares(recorder, runtime, clock, new_id(clock.now()), self._share_changed)
@@ -51,6 +59,7 @@ class Background:
         messages = Messages(log, definitions, runtime, self.parking, clock)
         self.effects = Effects(recorder, runtime, messages, self.parking, clock, self._part)
         self.followers: list[Follower] = []
+        self._gauge = Gauge(log, definitions, runtime, self.timers, self.effects, clock)
 
     async def start(self, *, run_due: bool) -> None:
         """Begin; without `run_due` timers, schedules and effects are left to another engine."""
@@ -60,9 +69,37 @@ class Background:
                 self._spawn(self.shares.run())
             else:
                 await self._runtime.on_writer(self._log.instances.release_effects)
-            for loop in (self.timers, self.schedules, self.effects):
-                self._spawn(loop.run())
+            self._beginning = [self._spawn(loop.run()) for loop in (self.timers, self.schedules)]
+            self._spawn(self.effects.run())
         self._spawn(self._look_round())
+
+    async def drain(self, timeout_s: float) -> None:
+        """Come to rest (see `Engine.drain`). Among several workers, others take up at once what is given up here: first
+        all that nothing runs in, the partitions of running effects once those have ended, and projections at last."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        await end(*self._beginning)
+        await self.effects.stop_claiming()
+        await self._keep(self.effects.partitions)
+        await self.effects.drain(timeout_s * EFFECTS_SHARE)
+        await self._keep(())
+        await self._runtime.finish()
+        position = await self._runtime.on_reader(self._log.instances.max_notification_id) or 0
+        left = max(0.0, deadline - loop.time())
+        followers = [follower for follower in self.followers if follower.is_active]
+        passed = await asyncio.gather(*(follower.has_passed(position, left) for follower in followers))
+        for follower in (one for one, done in zip(followers, passed, strict=True) if not done):
+            said = (follower.name, follower.position, position)
+            _LOG.warning("projection '%s' stops at %d of %d; it goes on there with the next run", *said)
+
+    async def _keep(self, partitions: Collection[int]) -> None:
+        """Give all shares back but these partitions and the projections."""
+        if self.shares is not None:
+            await self.shares.keep(partitions, [follower.task for follower in self.followers])
+
+    async def signals(self) -> Signals:
+        """How much work waits. Raises what the store raises when it can't be read."""
+        return await self._gauge.read([follower for follower in self.followers if follower.is_active])
 
     async def close(self) -> None:
         """End all loops; what was under way will be done again."""
@@ -108,5 +145,7 @@ class Background:
             await self._clock.sleep_until(self._clock.now() + LOOK_NS)
             self.ring()
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(coroutine))
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.append(task)
+        return task

@@ -86,6 +86,9 @@ class Effects:
         """By effect id, those that somebody outside performs."""
         self._threads = Threads()
         self._watch = Alarm(clock)
+        self._claimed: dict[str, EffectRow] = {}
+        """The rows of those under way."""
+        self._draining = False
         self.alarm = Alarm(clock)
 
     def register(self, name: str, handler: Handler, policy: Policy = _SAYS_NOTHING) -> None:
@@ -150,10 +153,51 @@ class Effects:
                 min((a.due_at for a in self._attempts.values() if a.due_at is not None), default=None)
             )
 
+    async def stop_claiming(self) -> None:
+        """Begin no more; what runs goes on."""
+        self._draining = True
+        # Behind a claim that may be under way on that thread: what it has claimed is begun before this goes on.
+        await self._runtime.on_writer(lambda: None)
+        await asyncio.sleep(0)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Claim no more, and let what is under way end within `timeout_s`; what has not is stopped and put back, to be
+        performed again by whoever comes next. How many those are."""
+        await self.stop_claiming()
+        if self._under_way:
+            await asyncio.wait(self._under_way.values(), timeout=timeout_s)
+        left = list(self._claimed.values())
+        await end(*self._under_way.values())
+        now = self._clock.now()
+        for row in left:
+            _LOG.warning("effect %s is put back: the engine stops first", row.effect_id, extra=_ids_of(row))
+            put_back = (self._recorder.retry_effect, row.effect_id, row.lease_epoch, now, "the engine was stopped")
+            await self._runtime.on_writer(*put_back)
+        return len(left)
+
+    @property
+    def partitions(self) -> set[int]:
+        """Those of the effects that are being performed here."""
+        return {row.partition for row in self._claimed.values()}
+
+    @property
+    def running(self) -> int:
+        """How many are being performed here."""
+        return len(self._under_way)
+
+    async def late_ns(self) -> int:
+        """How long the earliest effect that is due, and could be performed here, waits."""
+        names, kinds = self.queues()
+        partitions = self._part.partitions()
+        at = await self._runtime.on_reader(
+            lambda: self._recorder.next_effect_at(names=names, kinds=kinds, partitions=partitions)
+        )
+        return max(0, self._clock.now() - at) if at else 0
+
     async def _claim_due(self) -> bool:
         """Start performing due effects; whether it is worth looking again at once."""
         room = CONCURRENCY_MAX - len(self._under_way)
-        if room <= 0:
+        if room <= 0 or self._draining:
             return False
         now = self._clock.now()
         rows = await self._runtime.on_writer(self._claim, now, room)
@@ -162,17 +206,19 @@ class Effects:
                 # The clock has leapt past its lease while it is still being performed here: the new one is its own.
                 if (attempt := self._attempts.get(row.effect_id)) is not None:
                     attempt.row = row
+                    self._claimed[row.effect_id] = row
                 continue
             if row.kind in KINDS:
                 task = self._messages.perform(row)
             else:
                 task = asyncio.create_task(self._perform(self._attempt(row)), name=f"effect {row.effect_id}")
             self._under_way[row.effect_id] = task
+            self._claimed[row.effect_id] = row
             task.add_done_callback(partial(self._ended, row.effect_id))
         return len(rows) == room
 
     def _claim(self, now: int, room: int) -> list[EffectRow]:
-        names, kinds = self._queues()
+        names, kinds = self.queues()
         partitions = self._part.partitions()
         at = self._recorder.next_effect_at(names=names, kinds=kinds, partitions=partitions)
         if at is None or at > now:  # Spares a writing transaction.
@@ -182,22 +228,23 @@ class Effects:
         )
 
     async def _next_look(self) -> int | None:
-        if len(self._under_way) >= CONCURRENCY_MAX:
+        if self._draining or len(self._under_way) >= CONCURRENCY_MAX:
             return None  # An effect that ends rings.
-        names, kinds = self._queues()
+        names, kinds = self.queues()
         partitions = self._part.partitions()
         next_at = await self._runtime.on_reader(
             lambda: self._recorder.next_effect_at(names=names, kinds=kinds, partitions=partitions)
         )
         return self._part.look_by(next_at, self._clock.now())
 
-    def _queues(self) -> tuple[list[str], list[str]]:
+    def queues(self) -> tuple[list[str], list[str]]:
         """The names and the kinds of effects that can be performed here."""
         return list(self._handlers), [*KINDS, *self._performers]
 
     def _ended(self, effect_id: str, task: asyncio.Task[None]) -> None:
         del self._under_way[effect_id]
         self._attempts.pop(effect_id, None)
+        self._claimed.pop(effect_id, None)
         self.alarm.ring()
 
     def _performed_by(self, row: EffectRow) -> _Performer | None:
@@ -253,14 +300,15 @@ class Effects:
         message = f"{type(error).__name__}: {said}" if said else type(error).__name__
         final = isinstance(error, PermanentError | InvalidError | TooLargeError) or is_final(policy, error)
         if row.attempt < policy.attempts and not final:
-            _LOG.warning("effect %s, attempt %d failed: %s", row.effect_id, row.attempt, message)
+            _LOG.warning("effect %s, attempt %d failed: %s", row.effect_id, row.attempt, message, extra=_ids_of(row))
             wait_ns = backoff_ns(policy, row.effect_id, row.attempt)
             if isinstance(error, RetryLater):
                 wait_ns = max(0, min(round(error.seconds * SECOND_NS), RETRY_LATER_NS_MAX))
             due_at = self._clock.now() + wait_ns
             await self._record(row, lambda: self._put_off(attempt, due_at, message))
             return
-        _LOG.error("effect %s failed for good after attempt %d: %s", row.effect_id, row.attempt, message)
+        text = "effect %s failed for good after attempt %d: %s"
+        _LOG.error(text, row.effect_id, row.attempt, message, extra=_ids_of(row))
         result = EffectResult(row.instance_id, row.effect_id, row.name, error=message, until=attempt.policy.until)
         await self._deliver(row, result)
 
@@ -298,10 +346,17 @@ class Effects:
             try:
                 await recording()
             except (UnavailableError, PersistenceError) as error:
-                _LOG.warning("attempt %d of effect %s can't be recorded now: %s", row.attempt, row.effect_id, error)
+                text = "attempt %d of effect %s can't be recorded now: %s"
+                _LOG.warning(text, row.attempt, row.effect_id, error, extra=_ids_of(row))
                 await self._clock.sleep_until(self._clock.now() + backoff_ns(DEFAULT, row.effect_id, tried))
             except StatewrightError as error:
-                _LOG.error("attempt %d of effect %s can't be recorded: %s", row.attempt, row.effect_id, error)
+                text = "attempt %d of effect %s can't be recorded: %s"
+                _LOG.error(text, row.attempt, row.effect_id, error, extra=_ids_of(row))
                 return
             else:
                 return
+
+
+def _ids_of(row: EffectRow) -> dict[str, str]:
+    """For the log."""
+    return {"instance": row.instance_id, "effect": row.effect_id}

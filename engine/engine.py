@@ -13,7 +13,7 @@ from eventsourcing.persistence import MapperDeserialisationError, PersistenceErr
 from statewright.engine.background import Background
 from statewright.engine.calls import Handler
 from statewright.engine.cipher import KEYS
-from statewright.engine.clock import SECOND_NS, Clock, SystemClock
+from statewright.engine.clock import Clock, SystemClock
 from statewright.engine.definitions import Definitions
 from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
 from statewright.engine.events import AnyFact, InstancePruned
@@ -46,15 +46,13 @@ from statewright.engine.residents import RESIDENTS_MAX
 from statewright.engine.runtime import QUEUE_MAX, Runtime
 from statewright.engine.schedules import CatchUp, Overlap, ScheduleRequest, Schedules
 from statewright.engine.shares import Shares
+from statewright.engine.signals import Signals
 from statewright.engine.stores import bus_opener, open_store
 from statewright.engine.upkeep import Upkeep
 from statewright.engine.worker import Worker, Workers
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.definition import Retry
 from statewright.statecharts.policies import PolicyFaults, compile_policy
-
-LOOK_NS = 60 * SECOND_NS
-"""How long work that another process has left may stay unseen; what is done here is seen at once."""
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
@@ -174,6 +172,12 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Come to rest before `close`, for who has closed the doors: fire no more timers, let running effects end
+        (after three quarters of `timeout_s` the rest is stopped and put back), answer what was accepted, and let the
+        projections take in what was recorded. What is not done in time is in the store, and the log says so."""
+        await self._behind.drain(timeout_s)
 
     async def close(self) -> None:
         """Close the doors, answer what was accepted, stop, and give up the store. Idempotent."""
@@ -431,6 +435,20 @@ class Engine:
     async def attach(self, projection: Projection) -> None:
         """Feed every fact to `projection`, from its position on, for as long as the engine is open."""
         self._behind.attach(projection)
+
+    async def signals(self) -> Signals:
+        """How much work waits and for how long. Raises `UnavailableError` when the store can't be read."""
+        try:
+            return await self._behind.signals()
+        except PersistenceError as error:
+            raise UnavailableError(f"store {self._url} can't be read: {error}") from error
+
+    async def touch(self) -> None:
+        """Write to the store. Raises `UnavailableError` when it can't be written."""
+        try:
+            await self.on_writer(self.recorder.touch, self.clock.now())
+        except PersistenceError as error:
+            raise UnavailableError(f"store {self._url} can't be written: {error}") from error
 
     async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
         """Run synchronous store work on the one writing thread, between commits."""

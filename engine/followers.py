@@ -56,11 +56,21 @@ class Follower:
     def name(self) -> str:
         return self._projection.name
 
-    async def has_passed(self, position: int) -> bool:
-        """Whether everything up to `position` is processed; waits for it at most `PASSING_TIMEOUT_S`."""
+    @property
+    def is_active(self) -> bool:
+        """Whether following is done here, and not by another worker."""
+        return self._part.does(self.task)
+
+    @property
+    def position(self) -> int:
+        """Up to where everything is processed, as far as is known here (0 until it has been read)."""
+        return self._position or 0
+
+    async def has_passed(self, position: int, timeout_s: float = PASSING_TIMEOUT_S) -> bool:
+        """Whether everything up to `position` is processed; waits for it at most `timeout_s`."""
         self.alarm.ring()
         try:
-            async with asyncio.timeout(PASSING_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 while self._position is None or self._position < position:
                     self._moved.clear()
                     await self._moved.wait()

@@ -85,7 +85,8 @@ class Messages:
             except Exception as error:
                 detail = None if isinstance(error, _NOT_ITS_OWN) else error
                 said = (row.effect_id, row.kind, row.name, error)
-                _LOG.warning("effect %s (%s %s) can't be performed now: %s", *said, exc_info=detail)
+                ids = {"instance": row.instance_id, "effect": row.effect_id}
+                _LOG.warning("effect %s (%s %s) can't be performed now: %s", *said, exc_info=detail, extra=ids)
                 failures += not is_passing(error)
                 if failures >= ATTEMPTS_MAX and await self._is_parked(row, error):
                     return

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from eventsourcing.persistence import Notification, ProcessRecorder, StoredEvent
+from eventsourcing.persistence import IntegrityError, Notification, ProcessRecorder, StoredEvent, Tracking
 
 PARTITIONS_DEFAULT = 64
 """How many partitions a new store gets; fixed for the store's life (FNV-1a-32 of the instance id, mod n)."""
@@ -135,6 +135,14 @@ class ScheduleRow(NamedTuple):
     actor: str
     """Who has added it."""
     created_at: int
+
+
+class Backlog(NamedTuple):
+    """How many effects of one queue could be performed now, and how many have not ended (those that run or wait for
+    another attempt among them)."""
+
+    due: int
+    open: int
 
 
 class Changes(msgspec.Struct):
@@ -401,6 +409,24 @@ class InstanceRecorder(ProcessRecorder):
         """Undo `prune` for one instance, in one transaction: the tombstone goes, and all that was there comes back, its
         facts at their old positions. Raises IntegrityError, with nothing written, unless the instance's only fact is a
         tombstone right after `row.sequence`."""
+
+    # What waits, for operators. A count stops at `limit`, so that it costs little whatever waits.
+    @abstractmethod
+    def count_timers(self, now: int, limit: int) -> int:
+        """How many timers have due_at <= now."""
+
+    @abstractmethod
+    def count_effects(
+        self, now: int, limit: int, *, names: Sequence[str], kinds: Sequence[str]
+    ) -> Mapping[str, Backlog]:
+        """The queues in which something is open: "perform.<name>" for each of `names`, and each of `kinds` (but
+        "perform"). Due is what has due_at <= now, be it pending or with a lease that has run out."""
+
+    def touch(self, now: int) -> None:
+        """Write something, to see whether the store can be written: on the writing thread. Raises what it raises."""
+        last = self.max_tracking_id("readiness") or 0  # The clock may have been set back.
+        with suppress(IntegrityError):  # Another worker has just done it.
+            self.insert_tracking(Tracking("readiness", max(now, last + 1)))
 
 
 class Store(Protocol):

@@ -163,6 +163,11 @@ class Started(msgspec.Struct, frozen=True):
     status: Status
 
 
+def effect_of(event_id: str) -> str:
+    """The effect whose result has `event_id`."""
+    return event_id.removesuffix("-result")
+
+
 def identity_of(request: Request) -> tuple[str, str] | None:
     """(source, id) of a request that is recorded once however often it comes; None for those without."""
     if isinstance(request, ExternalEvent):

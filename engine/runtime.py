@@ -38,6 +38,7 @@ from statewright.engine.errors import (
 from statewright.engine.events import InstancePruned, InstanceStarted
 from statewright.engine.instance import Instance
 from statewright.engine.log import InstanceLog
+from statewright.engine.logged import ids_of_many, log_facts
 from statewright.engine.recorder import Changes
 from statewright.engine.requests import Outcome, Request, Started, StartRequest, as_json, identity_of
 from statewright.engine.residents import RESIDENTS_MAX, Resident, Residents, load_resident
@@ -112,6 +113,8 @@ class Runtime:
         self._looking_up: set[asyncio.Task[None]] = set()
         self._lookups = 0
         """How many answers these have still to look up: they count as queued, so that duplicates can't pile up."""
+        self.recorded = 0
+        """How many facts this run has made durable."""
         self._loop = asyncio.get_running_loop()
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
         self._writer = workers("statewright-writer")
@@ -132,6 +135,11 @@ class Runtime:
         self._arrived.set()
         return answered
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait to be decided, or for an answer that is looked up."""
+        return len(self._queue) + self._lookups
+
     async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(*args)` on the one thread that writes, between commits."""
         result: T = await self._writer.call(function, *args)
@@ -150,11 +158,15 @@ class Runtime:
             for tombstone in tombstones:
                 self.residents.evict(tombstone.instance_id)
 
-    async def close(self) -> None:
-        """Answer what is queued, then stop."""
+    async def finish(self) -> None:
+        """Take no more requests and answer those that are queued. The threads go on, for who follows the log."""
         self._closing = True
         self._arrived.set()
         await self._task
+
+    async def close(self) -> None:
+        """Answer what is queued, then stop."""
+        await self.finish()
         self._writer.close()
         self._reader.close()
 
@@ -170,7 +182,7 @@ class Runtime:
             try:
                 decided = await self._decide(batch)
             except Exception as error:  # The loop must outlive any fault: it is answered, and said.
-                _LOG.exception("a batch of %d requests failed", len(batch))
+                _LOG.exception("a batch of %d requests failed", len(batch), extra=_ids_of(batch))
                 _answer_all(batch, error)
                 continue
             await self._until_recorded()
@@ -204,7 +216,7 @@ class Runtime:
         try:
             await self._record(decided)
         except Exception as error:  # As above: answered, and said.
-            _LOG.exception("a batch of %d requests failed", len(decided.batch))
+            _LOG.exception("a batch of %d requests failed", len(decided.batch), extra=_ids_of(decided.batch))
             _answer_all(decided.batch, error)
         finally:
             self._recording, self._under_way = frozenset(), None
@@ -359,6 +371,11 @@ class Runtime:
             elif instance.sequence // SNAPSHOT_EVERY > draft.before.sequence // SNAPSHOT_EVERY:
                 snapshots.append(instance)
             resident.advance(instance, draft.snapshot, draft.fresh)
+            if instance.status == "failed" and (draft.before is None or draft.before.status != "failed"):
+                _LOG.error("instance '%s' has failed: %s", instance.id, instance.error, extra={"instance": instance.id})
+        self.recorded += len(unit.facts)
+        if _LOG.isEnabledFor(logging.DEBUG):
+            log_facts(_LOG, unit.facts)
         self._on_commit(unit.changes)
         if snapshots:
             self._writer.call(self._take_snapshots, snapshots)
@@ -469,6 +486,10 @@ def _settle(delivery: Delivery, answer: Answer) -> bool:
         else:
             answered.set_result(answer)
     return False
+
+
+def _ids_of(batch: Sequence[Delivery]) -> dict[str, str]:
+    return ids_of_many(delivery.request.instance_id for delivery in batch)
 
 
 def _answer_all(batch: Sequence[Delivery], error: Exception) -> None:

@@ -70,6 +70,9 @@ class Shares(Part):
         self._count = recorder.partitions
         self._tasks: set[str] = set()
         self._held: dict[str, Lease] = {}
+        self._kept: frozenset[str] | None = None
+        """Once this worker is about to end, the names of what it still keeps."""
+        self._balancing = asyncio.Lock()
         self._owners: Mapping[int, str] = {}
         self._alarm = Alarm(clock)
         self._changed = asyncio.Event()
@@ -107,7 +110,18 @@ class Shares(Part):
 
     async def balance(self) -> None:
         """Renew what is held, take what is due to this worker, give back what is too much."""
-        await self._settle(await self._runtime.on_writer(self._exchange))
+        async with self._balancing:
+            await self._settle(await self._runtime.on_writer(self._exchange))
+
+    async def keep(self, partitions: Collection[int], tasks: Collection[str]) -> None:
+        """Before the end: take on nothing more, and give back at once what is not among these, as far as the store can
+        be written."""
+        names = (*(f"{_PARTITION}{number}" for number in partitions), *(f"{_TASK}{task}" for task in tasks))
+        self._kept = frozenset(names)
+        try:
+            await self.balance()
+        except Exception as error:
+            _LOG.warning("leases can't be given back now: %s", error)
 
     async def run(self) -> None:
         """Balance for ever; ends by cancellation."""
@@ -132,6 +146,8 @@ class Shares(Part):
 
     def _exchange(self) -> dict[str, Lease]:
         """What is held after talking to the store: on the writing thread."""
+        if self._kept is not None:
+            return self._leave(self._kept)
         recorder, worker, now = self._recorder, self.worker, self._clock.now()
         own = f"{_WORKER}{worker}"
         held = {lease.name: lease for lease in recorder.renew_leases(worker, list(self._held), now, TTL_NS)}
@@ -158,6 +174,14 @@ class Shares(Part):
             if name.startswith(_PARTITION)
         }
         return held
+
+    def _leave(self, kept: Collection[str]) -> dict[str, Lease]:
+        """What is kept. The worker's own lease goes, too, so that the others reckon without it."""
+        self._recorder.release_leases(self.worker, [name for name in self._held if name not in kept])
+        names = [name for name in self._held if name in kept]
+        return {
+            lease.name: lease for lease in self._recorder.renew_leases(self.worker, names, self._clock.now(), TTL_NS)
+        }
 
     def _partition_names(self) -> list[str]:
         """All of them, from a place of its own on, so that workers that start together do not want the same."""

@@ -23,6 +23,8 @@ PAGE = 1_000
 """How many due timers are handed over at a time."""
 HOLD_NS = 30 * SECOND_NS
 """How long a timer whose instance can't be stepped now is left alone."""
+HELD_MAX = 10_000
+"""How many are left alone at once; while they are, none fires."""
 
 _EVER = 2**63 - 1
 
@@ -66,6 +68,8 @@ class Timers:
         """Fire one page of due timers; whether there were any."""
         now = self._clock.now()
         self._held = {row: until for row, until in self._held.items() if until > now}
+        if len(self._held) >= HELD_MAX:
+            return False
         rows = await self._due(now, PAGE + len(self._held))
         due = [row for row in rows if row not in self._held]
         fired = [
@@ -88,9 +92,16 @@ class Timers:
                 self._failures.pop(row, None)
         return bool(due)
 
+    async def late_ns(self) -> int:
+        """How long the earliest timer that is due waits; one that is held is not counted."""
+        now = self._clock.now()
+        rows = await self._due(now, 1 + len(self._held))
+        return next((now - row.due_at for row in rows if row not in self._held), 0)
+
     async def _failed(self, row: TimerRow, error: Exception) -> None:
         """Hold it for a while; park it if it has always failed. The count is of this run."""
-        _LOG.error("timer '%s' of instance '%s' can't fire now: %s", row.timer_id, row.instance_id, error)
+        ids = {"instance": row.instance_id, "timer": row.timer_id}
+        _LOG.error("timer '%s' of instance '%s' can't fire now: %s", row.timer_id, row.instance_id, error, extra=ids)
         failures = self._failures.get(row, 0)
         if not is_passing(error):
             failures += 1

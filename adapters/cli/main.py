@@ -26,6 +26,7 @@ _COMMANDS = (
     ("schema", "schema:schema", "Print the JSON Schema of a chart's YAML or JSON form, for editors."),
     ("testgen", "testgen:generate_tests", "Write tests that cover a chart's states, transitions and guards."),
     ("serve", "serve:serve", "Run the engine: NATS doors, timers, effects, projections."),
+    ("health", "health:health", "Ask the engine whether it is ready: exit 0 or 1."),
     ("start", "commands:start", "Start an instance of a definition."),
     ("send", "commands:send", "Send an event to an instance."),
     ("status", "queries:status", "Show where an instance is."),
@@ -91,6 +92,7 @@ def _open_standard_streams() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line; the exit code. Output goes to `sys.stdout` and `sys.stderr`."""
+    _forget_empty_variables()
     try:
         result = build_app()(
             options_last(arguments, _GROUPS), print_error=False, exit_on_error=False, result_action="return_value"
@@ -112,6 +114,12 @@ def run(arguments: list[str]) -> int:
         return _complain("interrupted", INTERRUPTED)
     except Exception as error:
         return _failed(error)
+
+
+def _forget_empty_variables() -> None:
+    """An empty setting is one that is not set: so is a variable that a container's file mentions without a value."""
+    for name in [name for name, value in os.environ.items() if name.startswith("STATEWRIGHT_") and not value]:
+        del os.environ[name]
 
 
 def build_app() -> App:
@@ -173,6 +181,8 @@ def _usage(error: CycloptsError) -> str:
 
 
 def _complain(message: str, code: int) -> int:
-    line: Any = " ".join(message.split())
+    from statewright.engine.redaction import redacted
+
+    line: Any = redacted(" ".join(message.split()))
     print(f"statewright: {line}", file=sys.stderr)
     return code

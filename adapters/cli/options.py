@@ -50,7 +50,35 @@ class Options:
     "Print JSON, one object a line."
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ServeOptions:
+    """What only `serve` is told, as text: `settings.py` checks it, with what the environment says."""
+
+    worker: str | None = None
+    "This engine's name among others; host and pid by default (STATEWRIGHT_WORKER)."
+
+    log_level: str | None = None
+    "debug, info, warning (the default) or error (STATEWRIGHT_LOG_LEVEL)."
+
+    log_format: str | None = None
+    "console (the default) or json, a line each on standard error (STATEWRIGHT_LOG_FORMAT)."
+
+    shutdown_timeout: str | None = None
+    "How long it may take to come to rest, 10s by default (STATEWRIGHT_SHUTDOWN_TIMEOUT)."
+
+    signals_every: str | None = None
+    "How often statewright.signals.WORKER is published, 5s by default, 0s for never (STATEWRIGHT_SIGNALS_EVERY)."
+
+    ready_lag: str | None = None
+    "How long what is due may wait in an engine that is ready, 1m by default (STATEWRIGHT_READY_LAG)."
+
+    residents_max: str | None = None
+    "How many instances are kept in memory (STATEWRIGHT_RESIDENTS_MAX)."
+
+
 DEFAULTS = Options()
+SERVE_DEFAULTS = ServeOptions()
 VALUED = ("--store", "--nats", "--nats-creds", "--nats-nkey", "--nats-ca", "--nats-cert", "--nats-key")
 """The shared options that take a value."""
 

@@ -240,6 +240,7 @@ async def metrics(
     definition: str | None = None,
     by_version: Annotated[bool, Flag] = False,
     rebuild: Annotated[bool, Flag] = False,
+    signals: Annotated[bool, Flag] = False,
     options: Options = DEFAULTS,
 ) -> None:
     """Counts and durations by definition and state, as of the last recorded fact.
@@ -252,8 +253,16 @@ async def metrics(
         One line a version instead of one a definition.
     rebuild
         First compute the stored figures again from the whole log (while no server runs).
+    signals
+        How much work waits in the running engine instead: one JSON object, as it is published on
+        statewright.signals.<worker>.
     """
     from statewright.adapters.cli import output, people, wiring
+
+    if signals:
+        async with wiring.connected(options) as client:
+            output.print_json(await client.signals())
+        return
     from statewright.projections.metrics import merged, metrics_json
 
     figures = await (wiring.rebuilt_metrics(options) if rebuild else wiring.current_metrics(options))

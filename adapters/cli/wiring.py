@@ -43,8 +43,11 @@ from statewright.statecharts.chart import Chart
 from statewright.statecharts.errors import ChartError
 
 if TYPE_CHECKING:
+    from statewright.adapters.cli.settings import Settings
     from statewright.adapters.nats.client import Client as Client
     from statewright.adapters.nats.endpoint import NatsOptions
+    from statewright.adapters.nats.health import Health as Health
+    from statewright.adapters.nats.health import Readiness as Readiness
     from statewright.adapters.sqlite.reencryption import Reencrypted
 
 
@@ -214,7 +217,7 @@ async def connected(options: Options) -> AsyncIterator[Client]:
 async def pruning(options: Options) -> AsyncIterator[tuple[Engine, Pruner]]:
     """An engine that reads the store, and who prunes it: its owner, or this process, which then has the metrics follow
     first."""
-    where = options.nats or _owner_of(options.store)
+    where = _nats(options) or _owner_of(options.store)
     if where is not None:
         from statewright.adapters.nats.client import Client
 
@@ -263,6 +266,22 @@ def back_up(options: Options, target: str) -> tuple[int, Verification]:
     return size, found[0]
 
 
+def check_nats(url: str) -> None:
+    """Raises `InvalidError` if it is no URL of a nats-server."""
+    from statewright.adapters.nats.doors import EMBEDDED
+    from statewright.adapters.nats.endpoint import Endpoint
+
+    if url != EMBEDDED:
+        Endpoint.from_url(url)
+
+
+def default_worker() -> str:
+    """What an engine is called that was given no name."""
+    from statewright.adapters.nats.health import default_worker
+
+    return default_worker()
+
+
 def _owner_of(url: str) -> Any:
     from statewright.adapters.nats.endpoint import find_endpoint
 
@@ -279,32 +298,40 @@ class Served(msgspec.Struct, frozen=True):
     store: str
     nats: str
     pid: int
+    worker: str
     definitions: list[str]
     unhandled: list[str]
     """Effects that some chart asks for and nobody here performs; they wait in the store."""
 
 
 @asynccontextmanager
-async def serving(options: Options, charts: Iterable[str], handlers: Iterable[str]) -> AsyncIterator[Served]:
-    """The whole system: engine, handlers, metrics, doors; on the way out it is drained and stopped."""
+async def serving(settings: Settings) -> AsyncIterator[Served]:
+    """The whole system: engine, handlers, metrics, doors. On the way out it comes to rest, in the order that loses
+    nothing and leaves nobody without an answer: doors, timers, effects, projections, store."""
     from statewright.adapters.nats.doors import open_doors
+    from statewright.adapters.nats.health import Operating
 
-    registrations = [load_handlers(source) for source in handlers]
-    async with Engine.open(options.store, charts=[load(chart) for chart in charts]) as engine:
+    options = settings.options
+    registrations = [load_handlers(source) for source in settings.handlers]
+    operating = Operating(settings.worker, settings.signals_every, settings.ready_lag)
+    charts = [load(chart) for chart in settings.charts]
+    async with Engine.open(options.store, charts=charts, residents_max=settings.residents_max) as engine:
         for register in registrations:
             register(engine)
         await engine.attach(MetricsProjection(metrics_view(engine), engine.on_reader, engine.on_writer))
-        doors = await open_doors(engine, _nats(options))
+        doors = await open_doors(engine, _nats(options), operating=operating)
         try:
-            yield _served(engine, options, doors.endpoint.url)
+            yield _served(engine, options, doors.endpoint.url, settings.worker)
+            await doors.stop_taking()
+            await engine.drain(settings.shutdown_timeout)
         finally:
             await doors.close()
 
 
-def _served(engine: Engine, options: Options, nats: str) -> Served:
+def _served(engine: Engine, options: Options, nats: str, worker: str) -> Served:
     wanted = {name for chart in engine.charts.values() for name in chart.handler_names}
     unhandled = sorted(wanted - engine.handled)
-    return Served(redacted(options.store), nats, os.getpid(), sorted(engine.charts), unhandled)
+    return Served(redacted(options.store), nats, os.getpid(), worker, sorted(engine.charts), unhandled)
 
 
 async def handled(handlers: Iterable[str]) -> frozenset[str]:

@@ -6,7 +6,7 @@ not at all; what SQLite refuses is refused here too. Made for tests: some querie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -16,6 +16,7 @@ from eventsourcing.popo import POPOProcessRecorder
 
 from statewright.engine.recorder import (
     PARTITIONS_DEFAULT,
+    Backlog,
     Changes,
     DefinitionRow,
     EffectRow,
@@ -222,6 +223,22 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
     @property
     def partitions(self) -> int:
         return self._partitions
+
+    # What waits
+    def count_timers(self, now: int, limit: int) -> int:
+        with self._database_lock:
+            return min(sum(row.due_at <= now for row in self._timers.values()), limit)
+
+    def count_effects(
+        self, now: int, limit: int, *, names: Sequence[str], kinds: Sequence[str]
+    ) -> Mapping[str, Backlog]:
+        found: dict[str, Backlog] = {}
+        with self._database_lock:
+            for row in self._waiting(names, kinds):
+                queue = f"perform.{row.name}" if row.kind == "perform" else row.kind
+                due, opened = found.get(queue, Backlog(0, 0))
+                found[queue] = Backlog(min(due + (row.due_at <= now), limit), min(opened + 1, limit))
+        return found
 
 
 def _fits(row: InstanceRow, where: InstanceFilter) -> bool:

@@ -32,6 +32,7 @@ from statewright.adapters.nats.envelope import (
     encode_schedule,
     encode_start,
 )
+from statewright.adapters.nats.health import HEALTH, READY, Health, Published, Readiness
 from statewright.adapters.nats.replies import A, Page, Pruned, decode_answer
 from statewright.engine.clock import SystemClock
 from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
@@ -219,6 +220,21 @@ class Client:
         payload = msgspec.json.encode({"tombstones": tombstones, "position": position})
         return (await self._request("statewright.store.prune", payload, {}, Pruned)).pruned
 
+    async def health(self, worker: str = "") -> Health:
+        """What an engine (or the one called `worker`) says of itself: that it runs."""
+        return await self._request(_asking(HEALTH, worker), b"", {}, Health, _called(worker))
+
+    async def readiness(self, worker: str = "") -> Readiness:
+        """Whether an engine (or the one called `worker`) is ready, and how much waits there."""
+        return await self._request(_asking(READY, worker), b"", {}, Readiness, _called(worker))
+
+    async def signals(self, worker: str = "") -> Published:
+        """How much work waits in an engine, as it publishes it. Raises `UnavailableError` if it can't tell."""
+        answer = await self.readiness(worker)
+        if answer.signals is None:
+            raise UnavailableError("; ".join(check.detail for check in answer.checks if not check.ok))
+        return Published(answer.worker, answer.signals)
+
     def new_id(self) -> str:
         return new_id(self._clock.now())
 
@@ -228,13 +244,15 @@ class Client:
             raise InvalidError("expected an event name, got an empty one")
         return replace(event, data=as_json("the event's data", event.data)[0])
 
-    async def _request(self, subject: str, payload: bytes, headers: dict[str, str], kind: type[A]) -> A:
+    async def _request(
+        self, subject: str, payload: bytes, headers: dict[str, str], kind: type[A], who: str = "an engine"
+    ) -> A:
         try:
             reply = await self._connection.nc.request(
                 subject, payload, timeout=self._timeout_s, headers=headers or None
             )
         except (nats.errors.Error, TimeoutError) as error:
-            raise self._failed("an engine", error) from error
+            raise self._failed(who, error) from error
         return decode_answer(reply.data, kind)
 
     def _failed(self, who: str, error: Exception) -> Exception:
@@ -247,3 +265,11 @@ class Client:
         if isinstance(error, TimeoutError):
             return UnavailableError(f"no answer from {who} at {url} within {self._timeout_s:g} s")
         return UnavailableError(f"no answer from {who} at {url}: {error}")
+
+
+def _asking(subject: str, worker: str) -> str:
+    return f"{subject}.{check_id('a worker name', worker)}" if worker else subject
+
+
+def _called(worker: str) -> str:
+    return f"an engine called '{worker}'" if worker else "an engine"

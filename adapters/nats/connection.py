@@ -15,11 +15,13 @@ from contextlib import suppress
 
 import nats.errors
 from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from statewright.adapters.nats.endpoint import Endpoint
 from statewright.adapters.nats.logins import seed_of, shown_login, tls_of
 from statewright.adapters.nats.replies import encode_error
-from statewright.engine.errors import TooLargeError, UnavailableError
+from statewright.engine.errors import BusyError, TooLargeError, UnavailableError
 from statewright.engine.redaction import redacted
 from statewright.engine.tasks import end
 
@@ -32,6 +34,12 @@ OUTBOX_MAX = 100_000
 OUTBOX_BYTES_MAX = 64 * 1024 * 1024
 """What may wait in the outbox; beyond that replies and acks are dropped, as they are when a connection is lost."""
 CLOSE_TIMEOUT_S = 2.0
+CROWDED = 50_000
+CROWDED_BYTES = 32 * 1024 * 1024
+"""How much may be posted and not yet written before the doors take no more requests."""
+SUBSCRIPTION_MAX = 65_536
+SUBSCRIPTION_BYTES_MAX = 32 * 1024 * 1024
+"""What the driver keeps of one subscription until it is looked at; a request beyond it is answered `busy`."""
 
 _LOG = logging.getLogger("statewright.nats")
 
@@ -71,6 +79,28 @@ class Connection:
         self._emptied = asyncio.Event()
         self._emptied.set()
         self._poster: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+
+    async def subscribe(self, subject: str, cb: Callable[[Msg], Awaitable[None]], queue: str = "") -> Subscription:
+        """Subscribe, with a bound on what waits."""
+        return await self.nc.subscribe(
+            subject,
+            queue=queue,
+            cb=cb,
+            pending_msgs_limit=SUBSCRIPTION_MAX,
+            pending_bytes_limit=SUBSCRIPTION_BYTES_MAX,
+        )
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is posted that no more should be taken which needs an answer."""
+        return len(self._outbox) >= CROWDED or self._outbox_bytes >= CROWDED_BYTES
+
+    async def room(self) -> None:
+        """Wait until it is crowded no more."""
+        while self.crowded:
+            self._room.clear()
+            await self._room.wait()
 
     def post(self, subject: str, payload: bytes) -> None:
         """Publish soon, in the order of the calls; lost if the connection is gone for good (as any reply may be)."""
@@ -176,6 +206,8 @@ class Connection:
             while outbox:
                 subject, payload = outbox.popleft()
                 self._outbox_bytes -= len(payload)
+                if not self._room.is_set():
+                    self._room.set()
                 try:
                     await publish(subject, payload)
                 except nats.errors.MaxPayloadError:
@@ -191,12 +223,19 @@ class Connection:
             await self._filled.wait()
 
     async def _complained(self, error: Exception) -> None:
+        if isinstance(error, nats.errors.SlowConsumerError):
+            self._overrun(error)
         said = _said(error)
         if not self._last or not isinstance(error, OSError):
             self._last = said  # "Authorization Violation" says more than the connection's reset that may come with it.
         news = said not in self._complaints and self._was_online and not self.closing
         self._complaints.add(said)
         _LOG.log(logging.WARNING if news else logging.DEBUG, "%s: %s", self.endpoint.url, said)
+
+    def _overrun(self, error: nats.errors.SlowConsumerError) -> None:
+        """The driver has dropped a message, unread. Who asked is told; JetStream delivers again by itself."""
+        if error.reply and not error.reply.startswith("$JS.ACK.") and not self.crowded:
+            self.post(error.reply, encode_error(BusyError("more requests arrive than are taken; try again later")))
 
     async def _disconnected(self) -> None:
         self.online.clear()

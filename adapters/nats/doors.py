@@ -10,6 +10,7 @@ from statewright.adapters.nats.admission import Admission
 from statewright.adapters.nats.connection import CONNECT_TIMEOUT_S, Connection, connect
 from statewright.adapters.nats.durability import warn_unless_durable
 from statewright.adapters.nats.endpoint import Endpoint, NatsOptions, remove_endpoint, write_endpoint
+from statewright.adapters.nats.health import HealthDoors, Operating
 from statewright.adapters.nats.history import History
 from statewright.adapters.nats.inbound import Inbound
 from statewright.adapters.nats.operations import OperationDoors
@@ -41,11 +42,12 @@ class Doors:
         self._inbound: Inbound | None = None
         self._operations: OperationDoors | None = None
         self._history: History | None = None
+        self._health: HealthDoors | None = None
         self._shift: asyncio.Task[None] | None = None
         self.endpoint = endpoint
         self.server = server
 
-    async def open(self, connect_timeout_s: float, call_timeout_s: float) -> None:
+    async def open(self, connect_timeout_s: float, call_timeout_s: float, operating: Operating) -> None:
         """Used by `open_doors`."""
         engine = self._engine
         admission = Admission(engine.clock, os.environ)
@@ -73,12 +75,15 @@ class Doors:
         await self._requests.open()
         self._operations = OperationDoors(engine, connection)
         await self._operations.open()
+        self._health = HealthDoors(engine, connection, operating, self._faults)
+        await self._health.open()
         await connection.nc.flush()  # Whoever reads the endpoint finds the doors open.
         if self._path is not None:
             write_endpoint(self._path, self.endpoint)
 
-    async def close(self) -> None:
-        """Take no more, answer and ack what was taken, close the connection, stop our server. Idempotent."""
+    async def stop_taking(self) -> None:
+        """Take no more requests and events; answer and ack what was taken. The connection stays, for effects and
+        history. Idempotent."""
         if self._path is not None:
             remove_endpoint(self._path, os.getpid())
         await end(self._shift)
@@ -86,6 +91,13 @@ class Doors:
         requests, self._requests = self._requests, None
         operations, self._operations = self._operations, None
         await asyncio.gather(*(door.close() for door in (requests, operations, inbound) if door is not None))
+
+    async def close(self) -> None:
+        """Take no more, answer and ack what was taken, close the connection, stop our server. Idempotent."""
+        await self.stop_taking()
+        health, self._health = self._health, None
+        if health is not None:
+            await health.close()
         history, self._history = self._history, None
         if history is not None:
             await history.close()
@@ -113,6 +125,15 @@ class Doors:
             finally:
                 changed.cancel()
 
+    def _faults(self) -> list[str]:
+        """What is not open."""
+        if self._requests is None:
+            return ["the doors are closing"]
+        stalled = (
+            self._inbound.stalled if self._inbound is not None else []
+        )  # Another worker may be the one that pulls.
+        return [f"{name} is not pulled from" for name in stalled]
+
     def _moved(self, endpoint: Endpoint) -> None:
         """Our server came back on another port."""
         self.endpoint = endpoint
@@ -128,6 +149,7 @@ async def open_doors(
     *,
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     call_timeout_s: float = CALL_TIMEOUT_S,
+    operating: Operating | None = None,
 ) -> Doors:
     """Open all doors of `engine` on the nats-server at `url` (or that `NatsOptions` describe); without one (or with
     "embedded") on a server of its own, whose files are beside the store. Writes the endpoint file, so that other
@@ -143,7 +165,7 @@ async def open_doors(
         endpoint = Endpoint.of(url, pid=os.getpid())
     doors = Doors(engine, endpoint, server)
     try:
-        await doors.open(connect_timeout_s, call_timeout_s)
+        await doors.open(connect_timeout_s, call_timeout_s, operating or Operating())
     except BaseException:
         await doors.close()
         raise

@@ -30,6 +30,7 @@ from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.envelope import decode_event, decode_json
 from statewright.adapters.nats.pulls import NAK_WAIT_MAX_S, NAK_WAIT_S, UNSETTLED_MAX, Flow
 from statewright.adapters.nats.replies import RETRYABLE, code_of
+from statewright.adapters.nats.requests import ids_of
 from statewright.adapters.nats.streams import (
     EVENTS,
     OWN_PREFIX,
@@ -50,8 +51,13 @@ from statewright.statecharts.errors import StatewrightError
 from statewright.statecharts.subscriptions import Subscription
 
 DELIVERIES_MAX = 100
-WAITING_MAX = 10_000
-"""How many messages of core subscriptions may wait to be tried again."""
+CORE_MAX = 20_000
+CORE_BYTES_MAX = 64 * 1024 * 1024
+"""How many messages of core subscriptions may be with us, and how large; nobody can be asked to wait, so those beyond
+it are lost, as core NATS allows."""
+LOST_LOGGED_EVERY = 1_000
+PARKINGS_MAX = 10_000
+"""How many messages may wait to be parked."""
 ACK_WAIT_S = 5.0
 """How long the server waits for an ack before it delivers again: soon after a crash; if an engine is merely slow, its
 inbox knows the repetition."""
@@ -101,7 +107,9 @@ class Inbound:
         self._flows: list[Flow] = []
         self._core: list[CoreSubscription] = []
         self._parking: set[asyncio.Task[None]] = set()
-        self._waiting = 0
+        self._core_waiting = 0
+        self._core_bytes = 0
+        self._lost = 0
         self._purge = asyncio.Event()
         self._purge.set()  # An earlier run may have left something.
         self._purger: asyncio.Task[None] | None = None
@@ -128,6 +136,11 @@ class Inbound:
         await asyncio.gather(*(flow.close(CLOSE_TIMEOUT_S) for flow in self._flows))
         await asyncio.gather(*self._parking, return_exceptions=True)
 
+    @property
+    def stalled(self) -> list[str]:
+        """The stream/consumer of those doors that don't pull now."""
+        return [flow.name for flow in self._flows if not flow.pulling]
+
     def deliver(self, read: Read, delivery: Settled) -> None:
         """Take one message: read it, submit it, and settle it when its fate is known."""
         try:
@@ -141,15 +154,25 @@ class Inbound:
 
     def deliver_later(self, read: Read, delivery: CoreDelivery, delay_s: float) -> None:
         """Used by `CoreDelivery`: nobody else will deliver it again."""
-        if self._waiting >= WAITING_MAX:
-            _LOG.error("a message on %s is lost: %d others wait already", delivery.message.subject, self._waiting)
-            return
-        self._waiting += 1
-        asyncio.get_running_loop().call_later(delay_s, self._deliver_again, read, delivery)
+        asyncio.get_running_loop().call_later(delay_s, self.deliver, read, delivery)
 
-    def _deliver_again(self, read: Read, delivery: CoreDelivery) -> None:
-        self._waiting -= 1
-        self.deliver(read, delivery)
+    def take_core(self, read: Read, message: Msg) -> None:
+        """Take a message of core NATS, if there is room for it."""
+        size = len(message.data)
+        if self._core_waiting and (self._core_waiting >= CORE_MAX or self._core_bytes + size > CORE_BYTES_MAX):
+            if self._lost % LOST_LOGGED_EVERY == 0:
+                said = (message.subject, self._core_waiting, self._lost + 1)
+                _LOG.error("a message on %s is lost: %d others wait already (%d were lost)", *said)
+            self._lost += 1
+            return
+        self._core_waiting += 1
+        self._core_bytes += size
+        self.deliver(read, CoreDelivery(self, read, message, new_id(self._engine.clock.now())))
+
+    def settled_core(self, message: Msg) -> None:
+        """Used by `CoreDelivery`."""
+        self._core_waiting -= 1
+        self._core_bytes -= len(message.data)
 
     def _submitted(self, read: Read, delivery: Settled, submitted: asyncio.Future[Any]) -> None:
         if submitted.cancelled():
@@ -162,11 +185,13 @@ class Inbound:
     def _failed(self, read: Read, delivery: Settled, error: BaseException) -> None:
         most = ATTEMPTS_MAX if is_fault(error) else DELIVERIES_MAX
         if code_of(error) in RETRYABLE and delivery.attempt < most:
-            _LOG.debug("a message on %s is tried again: %s", delivery.message.subject, error)
+            if _LOG.isEnabledFor(logging.DEBUG):
+                ids = ids_of(delivery.message)
+                _LOG.debug("a message on %s is tried again: %s", delivery.message.subject, error, extra=ids)
             delivery.nak()
             return
-        if len(self._parking) >= WAITING_MAX:  # A flood of what nobody understands, faster than it can be kept.
-            _LOG.error("a message on %s is not parked: %d others wait for that", delivery.message.subject, WAITING_MAX)
+        if len(self._parking) >= PARKINGS_MAX:  # A flood of what nobody understands, faster than it can be kept.
+            _LOG.error("a message on %s is not parked: %d others wait for that", delivery.message.subject, PARKINGS_MAX)
             delivery.nak()
             return
         task = asyncio.get_running_loop().create_task(self._park(read, delivery, error))
@@ -184,10 +209,12 @@ class Inbound:
         try:
             await self._engine.park(row)
         except Exception as failure:
-            _LOG.warning("a message on %s can't be parked, it comes again: %s", message.subject, failure)
+            text = "a message on %s can't be parked, it comes again: %s"
+            _LOG.warning(text, message.subject, failure, extra=ids_of(message))
             delivery.nak()
         else:
-            _LOG.warning("a message on %s is parked as '%s': %s", message.subject, row.parked_id, error)
+            text = "a message on %s is parked as '%s': %s"
+            _LOG.warning(text, message.subject, row.parked_id, error, extra=ids_of(message))
             delivery.term()
 
     async def _ensure_events(self) -> None:
@@ -237,9 +264,9 @@ class Inbound:
     async def _subscribe(self, subject: str, queue: str, read: Read) -> None:
         async def on_message(message: Msg) -> None:
             if not message.subject.startswith((OWN_PREFIX, "_INBOX.", "$")):  # A wildcard must not catch our own.
-                self.deliver(read, CoreDelivery(self, read, message, new_id(self._engine.clock.now())))
+                self.take_core(read, message)
 
-        self._core.append(await self._connection.nc.subscribe(subject, queue=queue, cb=on_message))
+        self._core.append(await self._connection.subscribe(subject, on_message, queue))
 
 
 class CoreDelivery:
@@ -252,8 +279,11 @@ class CoreDelivery:
         self.identity = identity
         self.attempt = 1
 
-    def ack(self) -> None: ...
-    def term(self) -> None: ...
+    def ack(self) -> None:
+        self._inbound.settled_core(self.message)
+
+    def term(self) -> None:
+        self._inbound.settled_core(self.message)
 
     def nak(self) -> None:
         delay_s = min(NAK_WAIT_S * 2 ** min(self.attempt - 1, 20), NAK_WAIT_MAX_S)

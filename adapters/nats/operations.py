@@ -78,7 +78,7 @@ class OperationDoors:
             ("statewright.store.prune", self._prune),
         ):
             callback = partial(self._on_request, answer)
-            self._subscriptions.append(await self._connection.nc.subscribe(subject, queue=QUEUE_GROUP, cb=callback))
+            self._subscriptions.append(await self._connection.subscribe(subject, callback, QUEUE_GROUP))
 
     async def close(self) -> None:
         """Take no more, answer what was taken."""

@@ -27,6 +27,10 @@ from statewright.engine.tasks import end
 BATCH = 256
 """Messages asked for by one pull request."""
 UNSETTLED_MAX = 4 * BATCH
+UNSETTLED_BYTES_MAX = 64 * 1024 * 1024
+"""While unsettled messages are as large as this together, no more are asked for."""
+REQUEST_BYTES_MAX = 16 * 1024 * 1024
+"""What one pull request may bring, if the server takes no larger messages."""
 EXPIRES_S = 30
 HEARTBEAT_S = 5
 """How often the server says that an idle pull request still stands."""
@@ -37,9 +41,6 @@ RETRY_WAIT_MAX_S = 5.0
 NAK_WAIT_S = 0.1
 NAK_WAIT_MAX_S = 30.0
 
-_NEXT = json.dumps(
-    {"batch": BATCH, "expires": EXPIRES_S * 1_000_000_000, "idle_heartbeat": HEARTBEAT_S * 1_000_000_000}
-).encode()
 _LOG = logging.getLogger("statewright.nats")
 
 
@@ -78,7 +79,7 @@ class Delivery:
     def _settle(self, answer: bytes) -> None:
         if not self._settled:
             self._settled = True
-            self._flow.settled(self.message.reply, answer)
+            self._flow.settled(self.message, answer)
 
 
 class Flow:
@@ -106,13 +107,15 @@ class Flow:
         self._changed = asyncio.Event()
         self._asked = 0
         self._unsettled = 0
+        self._unsettled_bytes = 0
         self._lost = True
+        self._pulling = False
         self._fault = ""
         self._closing = False
 
     async def open(self) -> None:
         """Begin; returns at once, the stream may still be missing."""
-        self._subscription = await self._connection.nc.subscribe(self._inbox, cb=self._on_message)
+        self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
         self._connection.on_reconnected.append(self._restart)
         self._task = asyncio.create_task(self._run(), name=f"pull {self._name}")
 
@@ -133,15 +136,28 @@ class Flow:
         except TimeoutError:
             _LOG.warning("%d messages of %s were left for redelivery", self._unsettled, self._name)
 
-    def settled(self, reply: str, answer: bytes) -> None:
+    @property
+    def pulling(self) -> bool:
+        """Whether requests for messages stand, as far as is known."""
+        return self._pulling and not self._lost
+
+    @property
+    def name(self) -> str:
+        """stream/consumer"""
+        return self._name
+
+    def settled(self, message: Msg, answer: bytes) -> None:
         """Used by `Delivery`."""
         self._unsettled -= 1
-        self._connection.post(reply, answer)
+        self._unsettled_bytes -= len(message.data)
+        self._connection.post(message.reply, answer)
         self._on_settled()
         if self._closing or self._room() >= BATCH:
             self._changed.set()
 
     def _room(self) -> int:
+        if self._unsettled_bytes >= UNSETTLED_BYTES_MAX:
+            return 0
         return UNSETTLED_MAX - self._unsettled - self._asked
 
     async def _run(self) -> None:
@@ -149,7 +165,10 @@ class Flow:
         while True:
             try:
                 await self._connection.online.wait()
-                await self._pull()
+                try:
+                    await self._pull()
+                finally:
+                    self._pulling = False
             except Exception as error:
                 level = logging.WARNING if wait_s == RETRY_WAIT_S else logging.DEBUG
                 _LOG.log(level, "can't pull from %s, trying again: %s", self._name, error)
@@ -162,11 +181,13 @@ class Flow:
         """Pull until the requests are lost. Raises what `ensure` raises, and what the server says."""
         self._lost, self._fault, self._asked = False, "", 0
         await self._ensure()
+        wanted = _wanted(self._connection.nc.max_payload)
+        self._pulling = True
         while not self._lost:
             self._changed.clear()
             while self._room() >= BATCH:
                 self._asked += BATCH
-                await self._connection.nc.publish(self._next, _NEXT, reply=self._inbox)
+                await self._connection.nc.publish(self._next, wanted, reply=self._inbox)
             try:
                 async with asyncio.timeout(SILENCE_MAX_S):
                     await self._changed.wait()
@@ -190,6 +211,7 @@ class Flow:
             return  # Not settled: it is delivered again.
         self._asked = max(0, self._asked - 1)
         self._unsettled += 1
+        self._unsettled_bytes += len(message.data)
         self._deliver(Delivery(self, message))
         if self._room() >= BATCH:
             self._changed.set()
@@ -205,3 +227,15 @@ class Flow:
         else:
             self._lost, self._fault = True, f"{status} {headers.get('Description', '')}".strip()
         self._changed.set()
+
+
+def _wanted(max_payload: int) -> bytes:
+    """What a pull request says. Its bound on bytes leaves room for any one message with its headers: else one that
+    exceeds it would never come."""
+    wanted = {
+        "batch": BATCH,
+        "max_bytes": max(REQUEST_BYTES_MAX, 2 * max_payload),
+        "expires": EXPIRES_S * 1_000_000_000,
+        "idle_heartbeat": HEARTBEAT_S * 1_000_000_000,
+    }
+    return json.dumps(wanted).encode()

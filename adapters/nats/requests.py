@@ -49,6 +49,8 @@ from statewright.statecharts.errors import StatewrightError
 QUEUE_GROUP = "statewright"
 QUERIES_MAX = 1_000
 """How many status queries may wait for the reader at once."""
+WAITING_BYTES_MAX = 64 * 1024 * 1024
+"""How large the requests that wait for their answer may be together; their number is bounded by the engine's queue."""
 DRAIN_TIMEOUT_S = 10.0
 STATUS = "statewright.query.status."
 WHO = "statewright.query.engine"
@@ -83,6 +85,7 @@ class RequestDoors:
         }
         self._subscriptions: list[Subscription] = []
         self._waiting = 0
+        self._waiting_bytes = 0
         self._queries: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -120,6 +123,8 @@ class RequestDoors:
             await self._subscribe(f"{AS}*.{door}.>", partial(self._on_request, door, 0, True))
 
     async def _on_request(self, door: str, start: int, vouched: bool, message: Msg) -> None:
+        if self._connection.crowded:  # Nothing is taken whose answer could not be posted.
+            await self._connection.room()
         actor, about = None, message.subject[start:]
         try:
             if vouched:
@@ -134,17 +139,21 @@ class RequestDoors:
     def _take(self, door: str, about: str, message: Msg, actor: str | None) -> None:
         """Submit a request; `about` is its instance, the definition of a start, or a schedule; `actor` who it is from
         if the subject vouches for that."""
+        size = len(message.data)
         try:
+            if self._waiting and self._waiting_bytes + size > WAITING_BYTES_MAX:
+                raise BusyError(f"requests of {self._waiting_bytes:,} bytes are waiting; try again later")
             answered = self._doors[door](about, message, actor)
         except Exception as error:
             self._refuse(message, error)
         else:
             self._waiting += 1
+            self._waiting_bytes += size
             self._idle.clear()
             answered.add_done_callback(partial(self._answer, message))
 
     async def _subscribe(self, subject: str, callback: Callable[[Msg], Any]) -> None:
-        self._subscriptions.append(await self._connection.nc.subscribe(subject, queue=QUEUE_GROUP, cb=callback))
+        self._subscriptions.append(await self._connection.subscribe(subject, callback, QUEUE_GROUP))
 
     def _submit(self, decode: _Decode, rest: str, message: Msg, actor: str | None) -> asyncio.Future[Any]:
         return self._engine.submit(self._admission.admit(decode(rest, message), actor))
@@ -177,6 +186,7 @@ class RequestDoors:
 
     def _answer(self, message: Msg, answered: asyncio.Future[Any]) -> None:
         self._waiting -= 1
+        self._waiting_bytes -= len(message.data)
         if not self._waiting:
             self._idle.set()
         if answered.cancelled():
@@ -190,9 +200,9 @@ class RequestDoors:
 
     def _refuse(self, message: Msg, error: BaseException) -> None:
         if not isinstance(error, StatewrightError):
-            _LOG.error("a request on %s failed", message.subject, exc_info=error)
-        elif code_of(error) in ("busy", "unavailable"):
-            _LOG.debug("a request on %s: %s", message.subject, error)
+            _LOG.error("a request on %s failed", message.subject, exc_info=error, extra=ids_of(message))
+        elif code_of(error) in ("busy", "unavailable") and _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("a request on %s: %s", message.subject, error, extra=ids_of(message))
         if message.reply:
             self._connection.post(message.reply, encode_error(error))
 
@@ -233,6 +243,19 @@ class RequestDoors:
         if not found:
             raise NotFoundError(f"instance '{instance_id}' has no sequence {sequence}")
         return references.encode_piece(found[0], offset, self._connection.nc.max_payload)
+
+
+_OF_INSTANCES = ("statewright.send.", "statewright.events.", "statewright.control.", "statewright.query.status.")
+
+
+def ids_of(message: Msg) -> dict[str, str]:
+    """For the log: what a message is about, as far as its subject and headers say."""
+    subject = message.subject
+    if subject.startswith(AS):
+        subject = f"statewright.{subject.removeprefix(AS).partition('.')[2]}"
+    instance = next((subject.removeprefix(prefix) for prefix in _OF_INSTANCES if subject.startswith(prefix)), "")
+    event = next((value for name, value in (message.headers or {}).items() if name.lower() == "ce-id"), "")
+    return {"instance": instance, "event": event}
 
 
 class _Who(msgspec.Struct):

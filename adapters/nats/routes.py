@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -24,6 +25,8 @@ HAND_ON_TIMEOUT_S = 2.0
 """How long the other worker may take; a client that waits longer finds its request decided here."""
 HANDED_ON_MAX = 10_000
 """How many requests may be with other workers; more are decided here."""
+HANDED_ON_BYTES_MAX = 32 * 1024 * 1024
+"""How large they may be together; likewise."""
 
 _LOG = logging.getLogger("statewright.nats")
 Take = Callable[[str, str, Msg, str | None], None]
@@ -40,6 +43,7 @@ class Routes:
         self._connection = connection
         self._take = take
         self._handed_on: set[asyncio.Task[None]] = set()
+        self._bytes = 0
         self._subscription: Subscription | None = None
 
     async def open(self) -> None:
@@ -47,7 +51,7 @@ class Routes:
         shares = self._engine.shares
         if shares is not None:
             subject = f"statewright.workers.{shares.worker}.>"
-            self._subscription = await self._connection.nc.subscribe(subject, cb=self._on_handed_on)
+            self._subscription = await self._connection.subscribe(subject, self._on_handed_on)
 
     async def close(self, timeout_s: float) -> None:
         """Take no more; what is with other workers is answered (bounded)."""
@@ -66,13 +70,21 @@ class Routes:
         shares = self._engine.shares
         if shares is None or len(self._handed_on) >= HANDED_ON_MAX:
             return False
+        size = len(message.data)
+        if self._bytes + size > HANDED_ON_BYTES_MAX:
+            return False
         owner = shares.owner_of(partition_of(instance_id, self._engine.recorder.partitions))
         if owner in ("", shares.worker):
             return False
         task = asyncio.create_task(self._ask(owner, door, instance_id, message, actor))
         self._handed_on.add(task)
-        task.add_done_callback(self._handed_on.discard)
+        self._bytes += size
+        task.add_done_callback(partial(self._returned, size))
         return True
+
+    def _returned(self, size: int, task: asyncio.Task[None]) -> None:
+        self._handed_on.discard(task)
+        self._bytes -= size
 
     async def _ask(self, owner: str, door: str, instance_id: str, message: Msg, actor: str | None) -> None:
         headers = {**(message.headers or {}), **({ACTOR: actor} if actor is not None else {})}
@@ -89,5 +101,7 @@ class Routes:
                 self._connection.post(message.reply, reply.data)
 
     async def _on_handed_on(self, message: Msg) -> None:
+        if self._connection.crowded:
+            await self._connection.room()
         door, _, instance_id = message.subject.split(".", 3)[3].partition(".")
         self._take(door, instance_id, message, (message.headers or {}).get(ACTOR))

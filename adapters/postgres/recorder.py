@@ -6,7 +6,7 @@ visible in their order, whoever writes; they have gaps where a transaction faile
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -22,6 +22,7 @@ from statewright.adapters.postgres.snapshots import read_events
 from statewright.engine.ids import instance_of
 from statewright.engine.recorder import (
     PARTITIONS_DEFAULT,
+    Backlog,
     Changes,
     DefinitionRow,
     EffectRow,
@@ -48,6 +49,11 @@ _CLAIM = f"""WITH due AS MATERIALIZED (
     RETURNING {", ".join(f"effects.{name}" for name in EffectRow._fields)}, effects.number"""
 _NEXT_EFFECT = f"""SELECT min(due_at) FROM unnest(%s, %s) AS queue(kind, name), LATERAL (
         SELECT due_at FROM effects WHERE {_WAITING} ORDER BY due_at LIMIT 1) AS earliest"""
+_QUEUED = f"SELECT FROM effects WHERE {OPEN} AND kind = queue.kind AND {QUEUE} = queue.name"
+_COUNT_EFFECTS = f"""SELECT queue.kind, queue.name, due.number, opened.number FROM unnest(%s, %s) AS queue(kind, name),
+    LATERAL (SELECT count(*) AS number FROM ({_QUEUED} AND due_at <= %s LIMIT %s) AS rows) AS due,
+    LATERAL (SELECT count(*) AS number FROM ({_QUEUED} LIMIT %s) AS rows) AS opened
+    WHERE opened.number > 0"""
 _RELEASE = f"""UPDATE effects SET state = 'pending', due_at = 0 WHERE state = 'running' AND {OPEN} AND {_WITHIN}"""
 
 
@@ -276,6 +282,17 @@ class PostgresInstanceRecorder(PostgresTrackingRecorder, InstanceRecorder):
         if self._partitions is None:
             self._partitions = int(self._rows("SELECT value FROM meta WHERE key = 'partitions'")[0][0])
         return self._partitions
+
+    # What waits
+    def count_timers(self, now: int, limit: int) -> int:
+        query = "SELECT count(*) FROM (SELECT FROM timers WHERE due_at <= %s LIMIT %s) AS due"
+        return int(self._rows(query, (now, limit))[0][0])
+
+    def count_effects(
+        self, now: int, limit: int, *, names: Sequence[str], kinds: Sequence[str]
+    ) -> Mapping[str, Backlog]:
+        rows = self._rows(_COUNT_EFFECTS, (*_queues(names, kinds), now, limit, limit))
+        return {f"perform.{name}" if kind == "perform" else kind: Backlog(*counts) for kind, name, *counts in rows}
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self.datastore.read() as connection:

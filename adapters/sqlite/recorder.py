@@ -22,6 +22,7 @@ from statewright.adapters.sqlite.schema import OPEN, columns
 from statewright.engine.ids import instance_of
 from statewright.engine.recorder import (
     PARTITIONS_DEFAULT,
+    Backlog,
     Changes,
     DefinitionRow,
     EffectRow,
@@ -424,6 +425,29 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
     def delete_schedule(self, schedule_id: str) -> bool:
         with self.datastore.write() as connection:
             return connection.execute("DELETE FROM schedules WHERE id = ?", (schedule_id,)).rowcount == 1
+
+    # What waits
+    def count_timers(self, now: int, limit: int) -> int:
+        with self.datastore.read() as connection:
+            return _count(connection, "SELECT 1 FROM timers WHERE due_at <= ?", now, limit)
+
+    def count_effects(
+        self, now: int, limit: int, *, names: Sequence[str], kinds: Sequence[str]
+    ) -> Mapping[str, Backlog]:
+        found = {}
+        with self.datastore.read() as connection:
+            for kind, name in _queues(names, kinds):
+                opened = _count(connection, f"SELECT 1 FROM effects WHERE {_QUEUE}", kind, name, limit)
+                if opened:
+                    query = f"SELECT 1 FROM effects WHERE {_QUEUE} AND due_at <= ?"
+                    due = _count(connection, query, kind, name, now, limit)
+                    found[f"perform.{name}" if kind == "perform" else kind] = Backlog(due, opened)
+        return found
+
+
+def _count(connection: sqlite3.Connection, rows: str, *values: Any) -> int:
+    found: int = connection.execute(f"SELECT count(*) FROM ({rows} LIMIT ?)", values).fetchone()[0]
+    return found
 
 
 def _next_position(connection: sqlite3.Connection) -> int:

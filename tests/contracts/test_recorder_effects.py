@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
+from statewright.engine.recorder import Backlog, Changes, EffectRow, InstanceRecorder
 from tests.contracts.recorders import Harness
 from tests.contracts.rows import effect
 
@@ -216,3 +216,33 @@ def test_two_claimers_never_get_the_same_effect(harness: Harness, recorder: Inst
     together = claimed[0] + claimed[1]
     assert len(together) == 200
     assert set(together) == {effect(index).effect_id for index in range(200)}
+
+
+def test_what_waits_is_counted_by_queue(recorder: InstanceRecorder) -> None:
+    request(
+        recorder,
+        effect(0, due_at=100),
+        effect(1, due_at=600),
+        effect(2, name="archive", due_at=100),
+        effect(3, name="orders.paid", kind="emit", due_at=100),
+        effect(4, name="nobody", due_at=100),
+    )
+    names, kinds = ["archive", "idle", "notify"], ["call", "emit"]
+
+    assert recorder.count_effects(500, 100, names=names, kinds=kinds) == {
+        "perform.notify": Backlog(due=1, open=2),
+        "perform.archive": Backlog(due=1, open=1),
+        "emit": Backlog(due=1, open=1),
+    }
+
+    claim(recorder, names=("notify", "archive"))
+    recorder.insert_events([], changes=Changes(effects_ended=[("done", "", effect(2, name="archive").effect_id)]))
+
+    running_until = 500 + LEASE_NS
+    assert recorder.count_effects(500, 100, names=names, kinds=[]) == {"perform.notify": Backlog(due=0, open=2)}
+    assert recorder.count_effects(running_until, 100, names=names, kinds=[]) == {"perform.notify": Backlog(2, 2)}
+
+
+def test_counting_stops_at_the_limit(recorder: InstanceRecorder) -> None:
+    request(recorder, *(effect(index) for index in range(20)))
+    assert recorder.count_effects(500, 7, names=["notify"], kinds=[]) == {"perform.notify": Backlog(7, 7)}

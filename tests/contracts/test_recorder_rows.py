@@ -157,3 +157,14 @@ def test_partitions_are_fixed_when_the_store_is_made(harness: Harness) -> None:
     assert first.partitions == 12
     assert harness.open().partitions == 12
     assert PARTITIONS_DEFAULT != 12
+
+
+def test_due_timers_are_counted_up_to_the_limit(recorder: InstanceRecorder) -> None:
+    recorder.insert_events([], changes=Changes(timers_set=[timer(f"t-{n}", due_at=n) for n in range(10)]))
+    assert [recorder.count_timers(now, 8) for now in (-1, 0, 4, 100)] == [0, 1, 5, 8]
+
+
+def test_a_store_is_touched_again_and_again_whatever_the_clock_says(recorder: InstanceRecorder) -> None:
+    for now in (100, 100, 50):
+        recorder.touch(now)
+    assert recorder.max_tracking_id("readiness") == 102
