@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from statewright.engine import Engine
-from statewright.engine import EffectCall
+from statewright.engine import EffectCall, Engine
 from statewright.engine.recorder import InstanceFilter
 from statewright.engine.verify import verify_store
 from tests.engine.charts import APPROVAL, COUNTER, TIMERS, from_yaml
