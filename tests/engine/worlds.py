@@ -96,7 +96,7 @@ class World:
             position = recorder.max_notification_id()
             now = self.clock.now()
             timer_at = recorder.next_timer_at()
-            effect_at = recorder.next_effect_at(names=list(self.engine.handled), kinds=KINDS)
+            effect_at = recorder.next_effect_at(names=list(self.handlers), kinds=KINDS)
             quiet = effect_at is None and (timer_at is None or timer_at > now)
             return quiet and recorder.max_notification_id() == position
 
