@@ -106,7 +106,9 @@ async def test_no_byte_of_the_files_shows_what_users_brought(world: World, monke
         # All is there for who has the key.
         instance = (await world.engine.replay("s")).instance
         assert SECRET in instance.context["note"]
-        assert await world.engine.on_reader(world.engine.log.load, "s") == instance
+        loaded = await world.engine.on_reader(world.engine.log.load, "s")
+        assert loaded is not None
+        assert loaded == (await world.engine.replay("s", to_sequence=loaded.sequence)).instance
         assert world.engine.recorder.select_parked(1)[0].payload == SECRET.encode()
         assert any(SECRET in row.data for row in await world.engine.effects("s"))
         assert any(SECRET in row.error for row in await world.engine.effects("s"))
