@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# As far as it goes: a password that should have been escaped may hold anything.
-_LOGIN = re.compile(r"(?<=://)[^\s'\"]*@")
+# As far as it goes: a password that should have been escaped may hold anything. After a third slash comes a path.
+_LOGIN = re.compile(r"(?<=://)(?!/)[^\s'\"]*@")
 _PARAMETER = re.compile(r"(?i)(?<=[?&\s])(password|passwd|sslpassword|secret|token|key)=[^&\s'\"]*")
 
 

@@ -32,12 +32,12 @@ def tombstone(instance_id: str, sequence: int = 2) -> StoredEvent:
     return StoredEvent(instance_id, sequence, "instance_pruned", b"{}")
 
 
-def begun(work: Callable[[], object]) -> Thread:
-    """A thread that does `work`, and waits for a lock in the database by now."""
+def begun(work: Callable[[], object], *, waiting: int = 1) -> Thread:
+    """A thread that does `work`, and is by now one of so many that wait for a lock in the database."""
     thread = Thread(target=work)
     thread.start()
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    while shared_server().execute(waiting) == [(0,)]:
+    count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    while shared_server().execute(count) < [(waiting,)]:
         assert thread.is_alive(), "expected it to wait for a lock, but it has ended"
     return thread
 
@@ -80,8 +80,7 @@ def test_who_writes_to_what_is_just_pruned_records_nothing(harness: PostgresHarn
         cursor.execute("SELECT 1")
         cursor.fetchall()
         pruning = begun(lambda: pruner.prune([tombstone("a")]))
-        writing = Thread(target=write)
-        writing.start()
+        writing = begun(write, waiting=2)
     pruning.join()
     writing.join()
     assert len(refused) == 1
@@ -136,8 +135,13 @@ def test_what_is_retried_while_its_instance_is_cancelled_is_not_performed(harnes
 def test_a_consistent_read_survives_its_error(harness: PostgresHarness) -> None:
     recorder = harness.open()
     ended(recorder, "a")
-    with pytest.raises(ValueError, match="mine"), recorder.consistent():
-        assert recorder.select_instance("a") is not None
-        raise ValueError("mine")
+
+    def fail() -> None:
+        with recorder.consistent():
+            assert recorder.select_instance("a") is not None
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        fail()
     recorder.insert_events([event("b")])
     assert len(recorder.select_notifications(None, 9)) == 2
