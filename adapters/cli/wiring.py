@@ -81,6 +81,11 @@ def reencrypt(options: Options) -> Reencrypted:
     """Encrypt the store anew. Raises `InvalidError` for a store of another kind."""
     from statewright.adapters.sqlite import reencryption
 
+    if _is_postgres(options.store):
+        raise InvalidError(
+            "expected a SQLite store; one in PostgreSQL is encrypted if it was from its first fact, and needs all keys "
+            "that it was written with"
+        )
     return reencryption.reencrypt(options.store)
 
 
@@ -214,7 +219,7 @@ async def connected(options: Options) -> AsyncIterator[Client]:
 async def pruning(options: Options) -> AsyncIterator[tuple[Engine, Pruner]]:
     """An engine that reads the store, and who prunes it: its owner, or this process, which then has the metrics follow
     first."""
-    where = options.nats or _owner_of(options.store)
+    where = _nats(options) or _owner_of(options.store)
     if where is not None:
         from statewright.adapters.nats.client import Client
 
@@ -244,7 +249,7 @@ def back_up(options: Options, target: str) -> tuple[int, Verification]:
     """
     from statewright.adapters.sqlite.backup import back_up as back_up_sqlite
 
-    if options.store.startswith(("postgresql:", "postgres:")):
+    if _is_postgres(options.store):
         raise InvalidError("expected a SQLite store; PostgreSQL has tools of its own: use pg_dump, or its archiving")
     store = open_store(options.store, read_only=True)
     if not isinstance(store, SQLiteStore):
@@ -261,6 +266,10 @@ def back_up(options: Options, target: str) -> tuple[int, Verification]:
 
     size = back_up_sqlite(store.path, target, verify)
     return size, found[0]
+
+
+def _is_postgres(url: str) -> bool:
+    return url.startswith(("postgresql:", "postgres:"))
 
 
 def _owner_of(url: str) -> Any:
