@@ -8,7 +8,7 @@ they equal the fold. All methods are synchronous; the runtime calls the writing 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -163,6 +163,16 @@ class Changes(msgspec.Struct):
     instances_closed: list[str] = []
     """Ids of instances that were cancelled: all their timers are deleted, and their effects that are
     pending or running become "cancelled", but for those on relatives that last (`engine/relatives.py`)."""
+
+
+def last_ends(ended: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """`Changes.effects_ended` with one end for each effect, by effect id: a later one counts, but what is done stays
+    done. For stores that write them in one statement, in which an order has no meaning."""
+    found: dict[str, tuple[str, str, str]] = {}
+    for end in ended:
+        if end[2] not in found or found[end[2]][0] != "done":
+            found[end[2]] = end
+    return [found[effect_id] for effect_id in sorted(found)]
 
 
 class Lease(NamedTuple):

@@ -106,7 +106,7 @@ def test_the_diagram_is_the_charts() -> None:
 def test_the_make_targets_exist() -> None:
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
     documented = re.findall(r"^(?:\$ )?make (\w+)", README, re.M)
-    assert {"demo", "test", "lint", "bench"} == set(documented) <= set(targets)
+    assert {"demo", "test", "lint", "bench", "simulate"} == set(documented) <= set(targets)
 
 
 @pytest.mark.parametrize("readme", [ROOT / "README.md", EXAMPLE / "README.md", ROOT / "CHANGELOG.md"])

@@ -79,6 +79,7 @@ async def prune(
     from statewright.adapters.cli.pruning import prune as prune_all
     from statewright.engine.events import ENDED
     from statewright.engine.recorder import EndedFilter
+    from statewright.engine.redaction import redacted
 
     age_ns = parse_age("--older-than", older_than)
     for one in status or ():
@@ -89,7 +90,7 @@ async def prune(
         for one in dict.fromkeys(status or sorted(ENDED))
     ]
     async with wiring.pruning(options) as (engine, pruner):
-        done = await prune_all(engine, pruner, wheres, archive, options.store)
+        done = await prune_all(engine, pruner, wheres, archive, redacted(options.store))
     if options.json:
         output.print_json(done)
         return

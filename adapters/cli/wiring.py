@@ -84,6 +84,11 @@ def reencrypt(options: Options) -> Reencrypted:
     """Encrypt the store anew. Raises `InvalidError` for a store of another kind."""
     from statewright.adapters.sqlite import reencryption
 
+    if _is_postgres(options.store):
+        raise InvalidError(
+            "expected a SQLite store; one in PostgreSQL is encrypted if it was from its first fact, and needs all keys "
+            "that it was written with"
+        )
     return reencryption.reencrypt(options.store)
 
 
@@ -247,7 +252,7 @@ def back_up(options: Options, target: str) -> tuple[int, Verification]:
     """
     from statewright.adapters.sqlite.backup import back_up as back_up_sqlite
 
-    if options.store.startswith(("postgresql:", "postgres:")):
+    if _is_postgres(options.store):
         raise InvalidError("expected a SQLite store; PostgreSQL has tools of its own: use pg_dump, or its archiving")
     store = open_store(options.store, read_only=True)
     if not isinstance(store, SQLiteStore):
@@ -280,6 +285,10 @@ def default_worker() -> str:
     from statewright.adapters.nats.health import default_worker
 
     return default_worker()
+
+
+def _is_postgres(url: str) -> bool:
+    return url.startswith(("postgresql:", "postgres:"))
 
 
 def _owner_of(url: str) -> Any:

@@ -21,13 +21,16 @@ from eventsourcing.persistence import StoredEvent
 from statewright.adapters.postgres.arrays import Blobs, Column, Integers, Texts, columns_of, kinds_of
 from statewright.adapters.postgres.schema import OPEN, TRANSIENT, columns
 from statewright.engine.ids import instance_of
-from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, Lease, TimerRow
+from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, Lease, TimerRow, last_ends
 
 _CONSTANT = frozenset({"id", "definition", "version", "started_at", "digest", "parent"})
 """What an instance keeps for life."""
 
 _LOCK_SPACE = 0x53547772
 """The space of our advisory locks; the key in it is the event table's oid: stores in one database don't meet."""
+
+POSITIONS_LOCK = f"pg_advisory_xact_lock({_LOCK_SPACE}::bigint << 32 | 'stored_events'::regclass::oid::bigint)"
+"""To be called by whoever adds to the log, before the statement that draws positions, and as late as can be."""
 
 
 class _Cleared(NamedTuple):
@@ -118,11 +121,12 @@ _BODY = "\n".join(
         _if_any(
             "ended",
             f"UPDATE effects SET state = given.state, error = given.error FROM {_given('ended')}"
-            " WHERE effects.instance_id = given.instance_id AND effects.effect_id = given.effect_id",
+            " WHERE effects.instance_id = given.instance_id AND effects.effect_id = given.effect_id"
+            " AND effects.state <> 'done'",
         ),
         _if_any(
             "events",
-            f"PERFORM pg_advisory_xact_lock({_LOCK_SPACE}::bigint << 32 | 'stored_events'::regclass::oid::bigint)",
+            f"PERFORM {POSITIONS_LOCK}",
             "RETURN QUERY INSERT INTO stored_events (originator_id, originator_version, topic, state)"
             " SELECT given.originator_id, given.originator_version, given.topic, given.state"
             f" FROM {_given('events')} ORDER BY given.place RETURNING notification_id",
@@ -163,7 +167,7 @@ def write(
         (TimerRow, changes.timers_set),
         (_Closed, [(instance_id,) for instance_id in changes.instances_closed]),
         (EffectRow, changes.effects_requested),
-        (_Ended, [(*ended, instance_of(ended[2])) for ended in changes.effects_ended]),
+        (_Ended, [(*ended, instance_of(ended[2])) for ended in last_ends(changes.effects_ended)]),
     ):
         values += columns_of(row, rows) if rows else _NOTHING[row]
     values += event_columns(events) if events else _NOTHING[_Event]

@@ -51,6 +51,8 @@ _SESSION = """SELECT
 # Plans are made once and kept. Made while a table is small they would read it whole, and do so until it is analyzed
 # again, when it may have grown a thousand times: so every plan is one that uses indexes.
 
+_PATIENCE = "SELECT set_config('idle_in_transaction_session_timeout', '10min', true)"
+
 
 class _Session(NamedTuple):
     """A backend of the server; its start tells it from a later one with the same pid."""
@@ -76,6 +78,7 @@ class Datastore(PostgresDatastore):
         self._sessions: dict[Connection, _Session] = {}
         self._lost: list[_Session] = []
         self._settling = threading.Lock()
+        self._held = threading.local()
         self._closed = False
 
     @property
@@ -118,8 +121,12 @@ class Datastore(PostgresDatastore):
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection on which each statement is a transaction of its own."""
+        """A connection on which each statement is a transaction of its own, unless `consistent` holds one."""
         with translated_errors():
+            held: Connection | None = getattr(self._held, "connection", None)
+            if held is not None:
+                yield held
+                return
             connection = self._ready_reader()
             try:
                 yield connection
@@ -129,6 +136,22 @@ class Datastore(PostgresDatastore):
                     self._drop(connection)
                 else:
                     self._readers.append(connection)
+
+    @contextmanager
+    def consistent(self) -> Iterator[None]:
+        """Inside the block, what this thread reads is as of its beginning. It holds up nobody, but nothing that is
+        deleted or overwritten meanwhile can be vacuumed for as long as it lasts."""
+        with self.read() as connection:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            # A query makes the moment. Between two there is work to be done here, such as folding what was read.
+            connection.execute(_PATIENCE)
+            self._held.connection = connection
+            try:
+                yield
+            finally:
+                self._held.connection = None
+                with contextlib.suppress(psycopg.Error):  # `read` gives up one that is not idle then.
+                    connection.execute("ROLLBACK")
 
     @contextmanager
     def get_connection(self) -> Iterator[psycopg.Connection[DictRow]]:

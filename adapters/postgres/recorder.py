@@ -7,13 +7,14 @@ visible in their order, whoever writes; they have gaps where a transaction faile
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from operator import itemgetter
 from typing import Any
 
 from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Notification, StoredEvent, Subscription
 from eventsourcing.postgres import PostgresTrackingRecorder
 
-from statewright.adapters.postgres import batch, schema
+from statewright.adapters.postgres import batch, schema, upkeep
 from statewright.adapters.postgres import leases as lease_table
 from statewright.adapters.postgres.arrays import Integers, Texts
 from statewright.adapters.postgres.datastore import Datastore
@@ -26,12 +27,14 @@ from statewright.engine.recorder import (
     Changes,
     DefinitionRow,
     EffectRow,
+    EndedFilter,
     InboxRow,
     InstanceFilter,
     InstanceRecorder,
     InstanceRow,
     Lease,
     ParkedRow,
+    ScheduleRow,
     TimerRow,
 )
 
@@ -202,6 +205,16 @@ class PostgresInstanceRecorder(PostgresTrackingRecorder, InstanceRecorder):
             cursor.execute(retry.encode(), (due_at, error, *key))
         return cursor.rowcount == 1
 
+    def extend_effect(self, effect_id: str, lease_epoch: int, due_at: int, details: str) -> bool:
+        extend = (
+            "UPDATE effects SET due_at = %s, details = coalesce(nullif(%s, ''), details)"
+            " WHERE instance_id = %s AND effect_id = %s AND lease_epoch = %s AND state = 'running'"
+        )
+        key = (instance_of(effect_id), effect_id, lease_epoch)
+        with self.datastore.write(durable=False) as cursor:
+            cursor.execute(extend.encode(), (due_at, details, *key))
+        return cursor.rowcount == 1
+
     def release_effects(self, *, partitions: Collection[int] | None = None) -> int:
         # due_at of a running effect is the end of its lease; 0 is past by any clock.
         with self.datastore.write(durable=False) as cursor:
@@ -251,14 +264,25 @@ class PostgresInstanceRecorder(PostgresTrackingRecorder, InstanceRecorder):
         query = f"SELECT {columns(DefinitionRow)} FROM definitions ORDER BY number"
         return [DefinitionRow._make(row) for row in self._rows(query)]
 
-    # Parked messages
-    def park(self, row: ParkedRow) -> None:
-        insert = (
-            f"INSERT INTO parked ({columns(ParkedRow)}) VALUES (%s, %s, %s, %s, %s, %s)"
-            " ON CONFLICT (parked_id) DO NOTHING"
-        )
+    # What is parked
+    def park(self, row: ParkedRow, *, timer: tuple[str, str] | None = None, effect_id: str | None = None) -> None:
         with self.datastore.write() as cursor:
-            cursor.execute(insert.encode(), row)
+            upkeep.park(cursor, row, timer, effect_id)
+
+    def unpark(
+        self,
+        parked_id: str,
+        *,
+        timer: TimerRow | None = None,
+        effect_id: str | None = None,
+        effect_state: str = "pending",
+    ) -> bool:
+        with self.datastore.write() as cursor:
+            return upkeep.unpark(cursor, parked_id, timer, effect_id, effect_state)
+
+    def find_parked(self, parked_id: str) -> ParkedRow | None:
+        rows = self._rows(f"SELECT {columns(ParkedRow)} FROM parked WHERE parked_id = %s", (parked_id,))
+        return ParkedRow._make(rows[0]) if rows else None
 
     def select_parked(self, limit: int) -> Sequence[ParkedRow]:
         query = f"SELECT {columns(ParkedRow)} FROM parked ORDER BY number LIMIT %s"
@@ -276,6 +300,73 @@ class PostgresInstanceRecorder(PostgresTrackingRecorder, InstanceRecorder):
 
     def select_leases(self) -> list[Lease]:
         return lease_table.select(self.datastore)
+
+    # Schedules
+    def insert_schedule(self, row: ScheduleRow) -> None:
+        insert = f"INSERT INTO schedules ({columns(ScheduleRow)}) VALUES ({', '.join(['%s'] * len(row))})"
+        with self.datastore.write() as cursor:
+            cursor.execute(insert.encode(), row)
+
+    def select_schedule(self, schedule_id: str) -> ScheduleRow | None:
+        return next(iter(self._schedules("WHERE id = %s", (schedule_id,))), None)
+
+    def select_schedules(self) -> Sequence[ScheduleRow]:
+        return self._schedules("ORDER BY id", ())
+
+    def due_schedules(self, now: int, limit: int) -> Sequence[ScheduleRow]:
+        return self._schedules("WHERE status = 'active' AND next_at <= %s ORDER BY next_at LIMIT %s", (now, limit))
+
+    def _schedules(self, which: str, values: tuple[Any, ...]) -> list[ScheduleRow]:
+        rows = self._rows(f"SELECT {columns(ScheduleRow)} FROM schedules {which}", values)
+        return [ScheduleRow._make(row) for row in rows]
+
+    def replace_schedule(self, before: ScheduleRow, after: ScheduleRow) -> bool:
+        replace = (
+            "UPDATE schedules SET status = %s, next_at = %s, last_at = %s, note = %s WHERE id = %s AND status = %s"
+            " AND next_at IS NOT DISTINCT FROM %s AND last_at IS NOT DISTINCT FROM %s AND note = %s"
+        )
+        values = (after.status, after.next_at, after.last_at, after.note, before.id)
+        known = (before.status, before.next_at, before.last_at, before.note)
+        with self.datastore.write() as cursor:
+            cursor.execute(replace.encode(), (*values, *known))
+        return cursor.rowcount == 1
+
+    def delete_schedule(self, schedule_id: str) -> bool:
+        with self.datastore.write() as cursor:
+            cursor.execute("DELETE FROM schedules WHERE id = %s", (schedule_id,))
+        return cursor.rowcount == 1
+
+    # Upkeep
+    def consistent(self) -> AbstractContextManager[None]:
+        return self.datastore.consistent()
+
+    def tracked_positions(self) -> Mapping[str, int]:
+        query = (
+            "SELECT application_name, max(notification_id) FROM notification_tracking"
+            " WHERE NOT starts_with(application_name, '__') GROUP BY application_name"  # The library's own mark.
+        )
+        return dict(self._rows(query))
+
+    def select_ended(self, where: EndedFilter) -> Sequence[InstanceRow]:
+        with self.datastore.read() as connection:
+            return upkeep.select_ended(connection, where)
+
+    def located_events(self, instance_id: str) -> Sequence[Notification]:
+        query = (
+            "SELECT originator_id, originator_version, topic, state, notification_id FROM stored_events"
+            " WHERE originator_id = %s ORDER BY originator_version"
+        )
+        return [Notification(*row) for row in self._rows(query, (instance_id,))]
+
+    def prune(self, tombstones: Sequence[StoredEvent]) -> Sequence[str]:
+        with self.datastore.write() as cursor:
+            return upkeep.prune(cursor, tombstones)
+
+    def restore(
+        self, row: InstanceRow, events: Sequence[Notification], inbox: Sequence[InboxRow], effects: Sequence[EffectRow]
+    ) -> None:
+        with self.datastore.write() as cursor:
+            upkeep.restore(cursor, row, events, inbox, effects)
 
     @property
     def partitions(self) -> int:

@@ -21,7 +21,7 @@ from statewright.engine.errors import InvalidError, NotFoundError
 OPEN = "state IN ('pending', 'running')"
 """Of an effect: still to be performed. Queries say it in these words, so that the partial index is found."""
 
-TRANSIENT = "kind NOT IN ('cancel', 'done')"
+TRANSIENT = "kind NOT IN ('start', 'cancel', 'done')"
 """Of an effect: not performed any more once the instance that asked for it is cancelled."""
 
 QUEUE = "(CASE kind WHEN 'perform' THEN name ELSE '' END)"
@@ -74,6 +74,7 @@ _VERSION_1 = (
         failure {_TEXT},
         parent text COLLATE "C") WITH (fillfactor = 60, {_BUSY})""",
     "CREATE INDEX instances_by_status ON instances (status, id)",
+    "CREATE INDEX instances_by_parent ON instances (parent) WHERE parent IS NOT NULL",
     f"""CREATE TABLE timers (
         instance_id {_TEXT},
         timer_id {_TEXT},
@@ -95,6 +96,8 @@ _VERSION_1 = (
         lease_epoch bigint NOT NULL,
         data {_TEXT},
         error {_TEXT},
+        policy {_TEXT},
+        details {_TEXT},
         PRIMARY KEY (instance_id, effect_id)) WITH (fillfactor = 80, {_BUSY})""",
     f"CREATE INDEX effects_waiting ON effects (kind, {QUEUE}, due_at, number, partition) WHERE {OPEN}",
     f"""CREATE TABLE definitions (
@@ -118,6 +121,23 @@ _VERSION_1 = (
         epoch bigint NOT NULL,
         expires_at bigint NOT NULL) WITH (fillfactor = 50)""",
     f"CREATE TABLE meta (key {_TEXT} PRIMARY KEY, value {_TEXT})",
+    f"""CREATE TABLE schedules (
+        id {_TEXT} PRIMARY KEY,
+        definition {_TEXT},
+        version text COLLATE "C",
+        cron {_TEXT},
+        tz {_TEXT},
+        context {_TEXT},
+        catch_up {_TEXT},
+        overlap {_TEXT},
+        end_at bigint,
+        status {_TEXT},
+        next_at bigint,
+        last_at bigint,
+        note {_TEXT},
+        actor {_TEXT},
+        created_at bigint NOT NULL)""",
+    "CREATE INDEX schedules_by_next ON schedules (next_at) WHERE status = 'active'",
     f"""CREATE TABLE metrics_figures (
         definition {_TEXT},
         version {_TEXT},
@@ -155,7 +175,9 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {1: _VERSION_1}
 VERSION = max(MIGRATIONS)
 
 _MIGRATIONS_TABLE = "statewright_migrations"
-_TABLES = ("stored_events", "inbox", "instances", "timers", "effects", "definitions", "parked", "leases", "meta")
+_TABLES = (
+    "stored_events", "inbox", "instances", "timers", "effects", "definitions", "parked", "leases", "meta", "schedules",
+)  # fmt: skip
 
 _LOCK = (0x53547772, 0)
 """The advisory lock under which a store is made and migrated: one in a database, held shortly."""

@@ -16,7 +16,10 @@ from statewright.adapters.postgres.factory import READ_ONLY, URL, Factory
 from statewright.engine.errors import UnavailableError
 from statewright.engine.redaction import redacted
 
-_WRITTEN = ("stored_events", "stored_snapshots", "inbox", "instances", "timers", "effects", "definitions", "leases")
+_WRITTEN = (
+    "stored_events", "stored_snapshots", "inbox", "instances", "timers", "effects", "definitions", "parked", "leases",
+    "schedules", "notification_tracking", "metrics_figures", "metrics_runs",
+)  # fmt: skip
 
 
 class PostgresStore:

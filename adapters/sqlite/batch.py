@@ -21,7 +21,7 @@ from eventsourcing.persistence import DataError, StoredEvent
 
 from statewright.adapters.sqlite.schema import OPEN, TRANSIENT, columns
 from statewright.engine.ids import instance_of
-from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow
+from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow, last_ends
 
 _DIGEST_BYTES = 16
 _CONSTANT = frozenset({"id", "definition", "version", "started_at", "digest", "parent"})
@@ -75,7 +75,7 @@ def inputs(position: int, events: Sequence[StoredEvent], changes: Changes) -> tu
         _json(changes.timers_cleared),
         _json(changes.timers_set),
         _json(changes.effects_requested),
-        _json([(*ended, instance_of(ended[2])) for ended in changes.effects_ended]),
+        _json([(*ended, instance_of(ended[2])) for ended in last_ends(changes.effects_ended)]),
         _json([(instance_id,) for instance_id in changes.instances_closed]),
     )
 

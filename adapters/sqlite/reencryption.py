@@ -18,7 +18,7 @@ from statewright.adapters.sqlite.store import SQLiteStore
 from statewright.engine.cipher import Ring, is_sealed
 from statewright.engine.errors import InvalidError
 from statewright.engine.log import InstanceLog
-from statewright.engine.recorder import EffectRow, InboxRow, InstanceRow, ParkedRow, TimerRow
+from statewright.engine.recorder import EffectRow, InboxRow, InstanceRow, ParkedRow, ScheduleRow, TimerRow
 from statewright.engine.sealing import open_row, seal_row
 
 _TABLES: tuple[tuple[str, type[Any], tuple[str, ...]], ...] = (
@@ -26,6 +26,7 @@ _TABLES: tuple[tuple[str, type[Any], tuple[str, ...]], ...] = (
     ("effects", EffectRow, ("instance_id", "effect_id")),
     ("timers", TimerRow, ("instance_id", "timer_id")),
     ("parked", ParkedRow, ("parked_id",)),
+    ("schedules", ScheduleRow, ("id",)),
 )
 
 

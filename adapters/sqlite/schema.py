@@ -54,6 +54,7 @@ TABLES = (
         failure TEXT NOT NULL,
         parent TEXT)""",
     "CREATE INDEX IF NOT EXISTS instances_by_status ON instances (status, id)",
+    "CREATE INDEX IF NOT EXISTS instances_by_parent ON instances (parent) WHERE parent IS NOT NULL",
     """CREATE TABLE IF NOT EXISTS timers (
         instance_id TEXT NOT NULL,
         timer_id TEXT NOT NULL,

@@ -24,9 +24,7 @@ _ENDED = (
     " AND (?4 IS NULL OR definition = ?4)"
     f" AND NOT {_BUSY.format('own')}"
     f" AND NOT EXISTS (SELECT 1 FROM instances AS parent WHERE id = own.parent AND {_NEEDED.format('parent')})"
-    " AND NOT EXISTS (SELECT 1 FROM effects AS begun"
-    " JOIN instances AS child ON child.id = json_extract(begun.data, '$.to')"
-    f" WHERE begun.instance_id = own.id AND begun.kind = 'start' AND {_NEEDED.format('child')})"
+    f" AND NOT EXISTS (SELECT 1 FROM instances AS child WHERE parent = own.id AND {_NEEDED.format('child')})"
     " ORDER BY id LIMIT ?5"
 )
 _EVENT = "INSERT INTO stored_events (id, originator_id, originator_version, topic, state) VALUES (?, ?, ?, ?, ?)"

@@ -27,6 +27,7 @@ def instance(
     sequence: int = 1,
     ended_at: int | None = None,
     error: str = "",
+    parent: str | None = None,
 ) -> InstanceRow:
     return InstanceRow(
         instance_id,
@@ -41,6 +42,7 @@ def instance(
         ended_at,
         "0" * 64,
         error,
+        parent,
     )
 
 

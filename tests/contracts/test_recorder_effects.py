@@ -8,7 +8,7 @@ import pytest
 
 from statewright.engine.recorder import Backlog, Changes, EffectRow, InstanceRecorder
 from tests.contracts.recorders import Harness
-from tests.contracts.rows import effect
+from tests.contracts.rows import effect, event
 
 LEASE_NS = 1_000
 
@@ -171,6 +171,19 @@ def test_closing_an_instance_cancels_what_is_open_and_nothing_else(recorder: Ins
     assert [row.state for row in recorder.select_effects("a-1")] == ["pending"]
     assert [row.state for row in recorder.select_effects("b")] == ["pending"]
     assert recorder.release_effects() == 0
+
+
+def test_what_is_done_stays_done_within_one_transaction(recorder: InstanceRecorder) -> None:
+    """As when somebody given up for dead reports beside who took over, or its state was left meanwhile."""
+    request(recorder, effect(0), effect(1), effect(2))
+    ends = [("done", "", "a-1-0"), ("failed", "late", "a-1-0"), ("cancelled", "left", "a-1-1"), ("done", "", "a-1-1")]
+    ends += [("cancelled", "left", "a-1-2"), ("failed", "late", "a-1-2")]
+    recorder.insert_events([event(sequence=n) for n in range(1, 10)], changes=Changes(effects_ended=ends))
+    assert [(row.state, row.error) for row in recorder.select_effects("a")] == [
+        ("done", ""),
+        ("done", ""),
+        ("failed", "late"),
+    ]
 
 
 def test_closing_spares_what_is_asked_for_with_it_and_what_relatives_wait_for(recorder: InstanceRecorder) -> None:

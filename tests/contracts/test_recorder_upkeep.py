@@ -129,7 +129,7 @@ def test_relatives_keep_each_other(recorder: InstanceRecorder) -> None:
     """While the parent runs its child stays, and while a child runs its parent does."""
     begun = effect(5, kind="start", name="x")._replace(state="done", data='{"to":"a-1-5"}')
     ended(recorder, "a")
-    ended(recorder, "a-1-5")
+    ended(recorder, "a-1-5", parent="a")
     recorder.insert_events([], changes=Changes(effects_requested=[begun]))
 
     def set_status(instance_id: str, **fields: Any) -> None:
@@ -141,7 +141,7 @@ def test_relatives_keep_each_other(recorder: InstanceRecorder) -> None:
     assert selected(recorder) == []
     set_status("a-1-5")
     recorder.insert_events([event("p")], changes=Changes(instances=[instance("p")]))
-    child = instance("c", status="completed", ended_at=50)._replace(parent="p")
+    child = instance("c", status="completed", ended_at=50, parent="p")
     recorder.insert_events([event("c")], changes=Changes(instances=[child]))
     assert selected(recorder) == ["a", "a-1-5"]
 

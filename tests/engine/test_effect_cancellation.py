@@ -15,8 +15,8 @@ from tests.engine.worlds import World, until
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path / "store.db", PAYING)
+def world(tmp_path: Path, store_url: str) -> World:
+    return World(tmp_path / "store.db", PAYING, url=store_url)
 
 
 async def test_leaving_the_state_cancels_the_effect_in_the_same_transaction(world: World) -> None:

@@ -19,8 +19,8 @@ from tests.engine.worlds import World, until
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path / "store.db", PAYING)
+def world(tmp_path: Path, store_url: str) -> World:
+    return World(tmp_path / "store.db", PAYING, url=store_url)
 
 
 # -- retries -----------------------------------------------------------------------------------------------------------
@@ -74,6 +74,7 @@ async def test_terms_that_make_no_sense_are_refused_where_the_handler_is_registe
             world.engine.handler("pay", timeout="soon", retry=Retry(attempts=0))
 
 
+@pytest.mark.sqlite
 async def test_the_policy_is_that_of_the_pinned_definition_also_after_a_crash_between_attempts(world: World) -> None:
     """The files are copied between two attempts: what a process that dies leaves behind. Another version runs on it."""
     attempts: list[int] = []

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from statewright.adapters.encryption.keyring import IDENTITIES, KeyRing, new_entry, parse_keys
+from statewright.adapters.encryption.keyring import KeyRing, new_entry, parse_keys
 from statewright.adapters.sqlite.reencryption import reencrypt
-from statewright.engine import EffectCall, Engine
+from statewright.engine import Engine
 from statewright.engine.cipher import KEYS
 from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.recorder import (
@@ -26,33 +26,8 @@ from statewright.engine.recorder import (
 )
 from statewright.engine.runtime import SNAPSHOT_EVERY
 from statewright.engine.verify import verify_store
-from statewright.statecharts import assign, chart, perform, state, to
+from tests.engine.secrets import KEPT, NEW, OLD, SAFE, SECRET, fill, ring
 from tests.engine.worlds import World
-
-SECRET = "xyzzy-plugh"
-KEPT = [new_entry(IDENTITIES)]
-OLD, NEW = new_entry("old"), new_entry("new")
-
-SAFE = chart(
-    "safe",
-    context={"note": {"type": "string", "default": ""}},
-    initial="open",
-    states=[
-        state(
-            "open",
-            on={
-                "write": to(actions=[assign(note="event.data.note"), perform("keep", {"it": "context.note"})]),
-                "done.effect.keep": to(actions=[assign(note="event.data.kept")]),
-                "error.effect.keep": to("open"),
-            },
-            after={"24h": to("open")},
-        ),
-    ],
-)
-
-
-def ring(*entries: str) -> str:
-    return "\n".join([*entries, *KEPT])
 
 
 def holding(folder: Path, secret: str = SECRET) -> list[str]:
@@ -72,29 +47,6 @@ def dump(path: Path) -> list[str]:
         return list(connection.iterdump())
     finally:
         connection.close()
-
-
-async def fill(world: World, *, many: int = 1) -> None:
-    """One instance with the secret in its context, events, ids, sources, effects, results, errors, parked messages."""
-
-    @world.engine.handler("keep")
-    def keep(call: EffectCall) -> dict[str, str]:
-        if call.data["it"].endswith("fail"):
-            raise ValueError(f"can't keep {SECRET}")
-        return {"kept": call.data["it"]}
-
-    await world.engine.start("safe", {"note": SECRET}, id="s", actor=SECRET)
-    for number in range(many):
-        note = {"note": f"{SECRET} {number}"}
-        await world.engine.send("s", "write", note, event_id=f"{SECRET}-{number}", source=SECRET, actor=SECRET)
-    await world.settle()
-    await world.engine.send("s", "write", {"note": f"{SECRET} fail"}, event_id=f"{SECRET}-f")
-    await world.settle()
-    await world.engine.pause("s", reason=SECRET)
-    await world.engine.send("s", "write", {"note": SECRET}, event_id=f"{SECRET}-paused")
-    await world.engine.resume("s")
-    await world.settle()
-    await world.engine.park(ParkedRow("p", 1, "a.subject", SECRET, f'{{"who": "{SECRET}"}}', SECRET.encode()))
 
 
 async def test_no_byte_of_the_files_shows_what_users_brought(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +109,8 @@ async def test_keys_are_rotated_and_the_old_one_is_not_needed_any_more(
     monkeypatch.setenv(KEYS, ring(NEW))
     async with world:
         assert (await world.engine.status("s")).sequence > SNAPSHOT_EVERY
+        (scheduled,) = world.engine.recorder.select_schedules()
+        assert (scheduled.actor, SECRET in scheduled.context) == (SECRET, True)
     monkeypatch.setenv(KEYS, ring(OLD))
     with pytest.raises(InvalidError, match="encrypted with one of the keys old, got 'new'"):
         await world.open()

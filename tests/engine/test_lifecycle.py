@@ -244,6 +244,7 @@ async def test_a_failure_on_resume_refuses_what_waited_behind_it(world: World) -
         assert (await world.engine.replay("e")).instance.deferred == ()
 
 
+@pytest.mark.sqlite  # Ten thousand events, none of which is the store's business.
 async def test_a_paused_instance_keeps_a_bounded_number_of_events(world: World) -> None:
     async with world:
         await world.engine.start("counter", id="c")

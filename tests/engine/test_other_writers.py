@@ -10,9 +10,9 @@ import pytest
 from statewright.adapters.memory.recorder import MemoryInstanceRecorder
 from statewright.adapters.memory.store import MemoryStore
 from statewright.engine import Engine, ManualClock
+from statewright.engine.background import LOOK_NS
 from statewright.engine.clock import SECOND_NS
 from statewright.engine.effects import LEASE_NS
-from statewright.engine.engine import LOOK_NS
 from statewright.engine.recorder import Changes, TimerRow
 from statewright.engine.verify import verify_log
 from tests.engine.charts import TIMERS

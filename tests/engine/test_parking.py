@@ -54,8 +54,8 @@ def moving(world: World, **steps: Any) -> Any:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path / "store.db", guarded(), OTHER)
+def world(tmp_path: Path, store_url: str) -> World:
+    return World(tmp_path / "store.db", guarded(), OTHER, url=store_url)
 
 
 def test_what_is_whose_fault() -> None:

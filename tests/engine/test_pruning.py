@@ -11,11 +11,13 @@ from eventsourcing.persistence import Tracking
 from statewright.adapters.cli.archive import ArchivedInstance, read_archive
 from statewright.adapters.cli.pruning import PrunedSome, Restored, prune, restore
 from statewright.adapters.cli.wiring import metrics_view
+from statewright.adapters.encryption.keyring import IDENTITIES, new_entry
+from statewright.engine.cipher import KEYS
 from statewright.engine.errors import AlreadyExistsError, BusyError, InvalidError, NotFoundError
 from statewright.engine.events import ENDED, InstancePruned
 from statewright.engine.followers import Projection
 from statewright.engine.log import LoggedFact
-from statewright.engine.recorder import EndedFilter
+from statewright.engine.recorder import Changes, EndedFilter
 from statewright.projections.metrics import kept_of
 from statewright.projections.metrics_view import MetricsProjection, read_metrics, rebuild_metrics
 from tests.engine.charts import from_yaml
@@ -281,3 +283,20 @@ async def test_a_torn_archive_is_read_as_far_as_it_goes(world: World, tmp_path: 
             await prune_all(world, path)
         with pytest.raises(InvalidError, match=r"jsonl\.gz"):
             await prune_all(world, tmp_path / "a.zip")
+
+
+async def test_a_family_stays_together_in_an_encrypted_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who belongs to whom is not read from what is encrypted."""
+    monkeypatch.setenv(KEYS, f"{new_entry('key')} {new_entry(IDENTITIES)}")
+    world = World(tmp_path / "store.db", PARENT, CHILD)
+    async with world:
+        await world.engine.start("parent", id="p")
+        await world.settle()
+        await world.restart(run_due=False)
+        await world.engine.cancel("p")
+        (begun, cancel) = await world.engine.effects("p")
+        assert (begun.kind, begun.state, cancel.kind) == ("start", "done", "cancel")
+        given_up = Changes(effects_ended=[("failed", "given up", cancel.effect_id)])
+        await world.engine.on_writer(lambda: world.engine.recorder.insert_events([], changes=given_up))
+        assert (await world.engine.status("p-1-0")).status == "active"
+        assert (await prune_all(world, tmp_path / "a.jsonl.gz")).pruned == 0

@@ -24,8 +24,8 @@ DAY_S = 24 * HOUR_S
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    world = World(tmp_path / "store.db", APPROVAL, COUNTER)
+def world(tmp_path: Path, store_url: str) -> World:
+    world = World(tmp_path / "store.db", APPROVAL, COUNTER, url=store_url)
     world.clock = ManualClock(at("2026-01-01T00:00:00+00:00"))
     return world
 

@@ -6,13 +6,17 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from statewright.adapters.cli.pruning import prune
+from statewright.adapters.cli.wiring import metrics_view
 from statewright.engine import EffectCall, Engine
-from statewright.engine.recorder import InstanceFilter
+from statewright.engine.recorder import EndedFilter, InstanceFilter
 from statewright.engine.verify import verify_store
+from statewright.projections.metrics_view import MetricsProjection
 from tests.engine.charts import APPROVAL, COUNTER, TIMERS, from_yaml
 from tests.engine.worlds import until
 from tests.postgres_server import new_url
@@ -144,3 +148,15 @@ async def test_many_senders_of_one_instance_on_two_workers(group: Group) -> None
     await one.start("counter", id="c")
     await asyncio.gather(*(engine.send("c", "add", 1) for _ in range(50) for engine in (one, other)))
     assert (await one.replay("c")).instance.context["total"] == 100
+
+
+async def test_whoever_is_asked_to_prune_knows_how_far_the_metrics_have_come(group: Group, tmp_path: Path) -> None:
+    """One of the workers follows for all; the others see in the store what it has done."""
+    for engine in (await group.add(), await group.add()):
+        await engine.attach(MetricsProjection(metrics_view(engine), engine.on_reader, engine.on_writer))
+    where = EndedFilter(status="completed", ended_before=2**62)
+    for number, engine in enumerate(group.workers):
+        await engine.start("counter", id=f"ended-{number}")
+        await engine.send(f"ended-{number}", "stop")
+        done = await prune(engine, engine.upkeep, [where], str(tmp_path / f"{number}.jsonl.gz"), group.url)
+        assert done.pruned == 1

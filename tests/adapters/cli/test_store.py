@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sqlite3
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.cli.conftest import Cli
+from tests.postgres_server import PASSWORD, new_url
 
 PLAIN = """\
 name: plain
@@ -109,6 +111,27 @@ def test_there_is_no_store(cli: Cli) -> None:
     ):
         assert cli("store", *command).code == 2
     assert not Path("statewright.db").exists()
+
+
+def test_a_store_in_postgresql_is_pruned_and_restored(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATEWRIGHT_STORE", new_url())
+    Path("plain.yaml").write_text(PLAIN)
+    assert "the database has none yet" in cli("store", "verify").err
+    arguments = ["start", "plain", "--id", "d-17", "--context", '{"amount": 90}', "--chart", "plain.yaml"]
+    for command in (arguments, ["send", "d-17", "submit"], ["send", "d-17", "approve", "--event-id", "e-9"]):
+        assert cli(*command).code == 0
+    before = [cli(*command, "--json").lines for command in (["status", "d-17"], ["metrics"])]
+    assert cli("store", "prune", "--older-than", "0s", "--archive", "a.jsonl.gz", "--json").lines[0]["pruned"] == 1
+    with gzip.open("a.jsonl.gz", "rb") as archive:
+        assert PASSWORD.encode() not in archive.read()
+    assert "'d-17' was pruned at 20" in cli("status", "d-17").err
+    assert cli("metrics", "--json").lines == before[1]
+    assert cli("store", "verify", "--json").lines[0]["pruned"] == 1
+    assert cli("store", "restore", "a.jsonl.gz", "--json").lines[0]["restored"] == 1
+    assert [cli(*command, "--json").lines for command in (["status", "d-17"], ["metrics", "--rebuild"])] == before
+    assert cli("store", "verify").code == 0
+    for refused in (cli("store", "backup", "x.db"), cli("reencrypt")):
+        assert (refused.code, "expected a SQLite store; " in refused.err, PASSWORD in refused.err) == (2, True, False)
 
 
 def test_what_is_parked_without_an_engine(ended: Cli) -> None:
