@@ -137,7 +137,7 @@ class ScheduleRow(NamedTuple):
     created_at: int
 
 
-class Backlog(NamedTuple):
+class Backlog(msgspec.Struct, frozen=True):
     """How many effects of one queue could be performed now, and how many have not ended (those that run or wait for
     another attempt among them)."""
 

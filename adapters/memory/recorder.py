@@ -236,8 +236,8 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
         with self._database_lock:
             for row in self._waiting(names, kinds):
                 queue = f"perform.{row.name}" if row.kind == "perform" else row.kind
-                due, opened = found.get(queue, Backlog(0, 0))
-                found[queue] = Backlog(min(due + (row.due_at <= now), limit), min(opened + 1, limit))
+                before = found.get(queue, Backlog(0, 0))
+                found[queue] = Backlog(min(before.due + (row.due_at <= now), limit), min(before.open + 1, limit))
         return found
 
 

@@ -10,6 +10,7 @@ import pytest
 from statewright.engine import EffectCall
 from statewright.engine.errors import UnavailableError
 from statewright.engine.log import LoggedFact
+from statewright.engine.recorder import Backlog
 from tests.engine.charts import COUNTER, EFFECTS, TIMERS
 from tests.engine.worlds import World, until
 
@@ -158,9 +159,6 @@ async def test_signals_say_what_waits(world: World) -> None:
 
         assert (signals.queue, signals.recorded, signals.timers_due, signals.effects_running) == (0, 2, 0, 0)
         assert signals.recorded_per_second == round(2 / 7, 1)
-        assert {queue: tuple(backlog) for queue, backlog in signals.effects.items()} == {
-            "perform.work": (1, 1),
-            "perform.other": (1, 1),
-        }
+        assert signals.effects == {"perform.work": Backlog(1, 1), "perform.other": Backlog(1, 1)}
         assert signals.effects_late_seconds == 0, "nobody here performs them"
         assert (signals.projections["copy"].facts, signals.projections["copy"].seconds) == (2, 7.0)

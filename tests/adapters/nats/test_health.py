@@ -131,6 +131,8 @@ async def test_signals_are_published_and_told_on_demand(tmp_path: Path) -> None:
                 message = await inbox.next_msg(10)
                 assert message.subject == "statewright.signals.w-1"
                 published = msgspec.json.decode(message.data, type=Published)
+                if published.signals.effects:  # As the documentation shows it.
+                    assert set(msgspec.json.decode(message.data)["signals"]["effects"]["call"]) == {"due", "open"}
                 return published if published.signals.effects else None
 
             published = await eventually(with_work, "a call that nobody answers")
