@@ -15,12 +15,12 @@ from operator import attrgetter
 from threading import local
 from typing import Any, Self
 
-import msgspec
 from eventsourcing.persistence import DataError, IntegrityError, Notification, StoredEvent
 from eventsourcing.popo import POPOAggregateRecorder, POPOProcessRecorder
 
 from statewright.adapters.memory import leases as lease_table
 from statewright.adapters.memory import upkeep
+from statewright.adapters.memory.rows import copied, fits, located, progress, refuse_nul
 from statewright.engine.recorder import (
     PARTITIONS_DEFAULT,
     Changes,
@@ -74,7 +74,7 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
             moment = copy(self)
             for name, value in vars(self).items():
                 if isinstance(value, dict | list):
-                    setattr(moment, name, _copied(value))
+                    setattr(moment, name, copied(value))
         before, self._held.moment = self._seen, moment
         try:
             yield
@@ -108,8 +108,8 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
     def _check(self, changes: Changes) -> None:
         """Raise what a database raises for rows that it can't take."""
         for rows in (changes.inbox, changes.instances, changes.timers_set, changes.effects_requested):
-            _refuse_nul(rows)
-        _refuse_nul(changes.effects_ended)
+            refuse_nul(rows)
+        refuse_nul(changes.effects_ended)
         seen: set[tuple[str, str, str]] = set()
         for row in changes.inbox:
             if len(row.digest) != _DIGEST_BYTES:
@@ -180,7 +180,7 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
             events = self._seen._stored_events
             last = len(events) if stop is None else min(stop, len(events))
             found = (
-                _notification(position, event)
+                located(position, event)
                 for position in range(max(first, 1), last + 1)
                 if (event := events[position - 1]) is not upkeep.GONE and (not topics or event.topic in topics)
             )
@@ -210,7 +210,7 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
 
     def select_instances(self, where: InstanceFilter) -> Sequence[InstanceRow]:
         with self._database_lock:
-            found = [row for row in self._seen._instances.values() if _fits(row, where)]
+            found = [row for row in self._seen._instances.values() if fits(row, where)]
         return sorted(found, key=attrgetter("id"))[: where.limit]
 
     # Timers
@@ -382,7 +382,7 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
     def replace_schedule(self, before: ScheduleRow, after: ScheduleRow) -> bool:
         with self._database_lock:
             row = self._schedules.get(before.id)
-            if row is None or _progress(row) != _progress(before):
+            if row is None or progress(row) != progress(before):
                 return False
             self._schedules[row.id] = row._replace(
                 status=after.status, next_at=after.next_at, last_at=after.last_at, note=after.note
@@ -429,9 +429,7 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
         with self._database_lock:
             seen = self._seen
             places = seen._stored_events_index.get(instance_id, {})
-            return [
-                _notification(places[version] + 1, seen._stored_events[places[version]]) for version in sorted(places)
-            ]
+            return [located(places[version] + 1, seen._stored_events[places[version]]) for version in sorted(places)]
 
     def prune(self, tombstones: Sequence[StoredEvent]) -> Sequence[str]:
         pruned: list[str] = []
@@ -478,35 +476,3 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
     @property
     def partitions(self) -> int:
         return self._partitions
-
-
-def _fits(row: InstanceRow, where: InstanceFilter) -> bool:
-    return (
-        (where.after is None or row.id > where.after)
-        and where.definition in (None, row.definition)
-        and where.status in (None, row.status)
-        and (where.state is None or where.state in msgspec.json.decode(row.configuration))
-    )
-
-
-def _copied(value: Any) -> Any:
-    """A table that no longer changes: its rows are values, but it may be a table of tables."""
-    found = copy(value)
-    if isinstance(found, dict):
-        found.update((key, copy(one)) for key, one in value.items() if isinstance(one, dict | list))
-    return found
-
-
-def _notification(position: int, event: StoredEvent) -> Notification:
-    return Notification(event.originator_id, event.originator_version, event.topic, event.state, id=position)
-
-
-def _progress(row: ScheduleRow) -> tuple[object, ...]:
-    return row.status, row.next_at, row.last_at, row.note
-
-
-def _refuse_nul(rows: Iterable[tuple[object, ...]]) -> None:
-    for row in rows:
-        for cell in row:
-            if isinstance(cell, str) and "\0" in cell:
-                raise DataError(f"expected text without NUL characters, got {cell[:100]!r}")

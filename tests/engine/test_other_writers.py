@@ -5,6 +5,8 @@ A store in memory that two engines may own, as workers of one database do.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from statewright.adapters.memory.recorder import MemoryInstanceRecorder
@@ -23,7 +25,7 @@ from tests.engine.worlds import until
 class SharedRecorder(MemoryInstanceRecorder):
     """Who starts takes nothing from those who are at work."""
 
-    def release_effects(self) -> int:
+    def release_effects(self, **kwargs: Any) -> int:
         return 0
 
 
@@ -71,7 +73,7 @@ async def test_a_timer_that_another_process_has_set_is_fired_not_forgotten(
 
 
 async def test_a_timer_row_that_no_fact_knows_of_is_left_alone(store: SharedStore, clock: ManualClock) -> None:
-    stray = TimerRow("t", "stray", 1, "ring.a")
+    stray = TimerRow("t", "stray", 1, "ring.a", 0)
     async with Engine.open(store, charts=[TIMERS], clock=clock) as engine:
         await engine.start("timers", id="t")
         await engine.on_writer(lambda: engine.recorder.insert_events([], changes=Changes(timers_set=[stray])))

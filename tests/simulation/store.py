@@ -64,9 +64,9 @@ class SimulatedRecorder(MemoryInstanceRecorder):
         self.points.may_fail(Fault.READ_FAILS)
         return super().select_events(*args, **kwargs)
 
-    def due_timers(self, now: int, limit: int) -> Sequence[TimerRow]:
+    def due_timers(self, *args: Any, **kwargs: Any) -> Sequence[TimerRow]:
         self.points.may_fail(Fault.READ_FAILS)
-        rows = super().due_timers(now, limit)
+        rows = super().due_timers(*args, **kwargs)
         if rows:
             self.points.may_crash(Fault.TIMER_NOT_FIRED)
         return rows
@@ -77,17 +77,17 @@ class SimulatedRecorder(MemoryInstanceRecorder):
         self.points.may_crash(Fault.EFFECT_CLAIMED)
         return rows
 
-    def next_effect_at(self, *, names: Sequence[str], kinds: Sequence[str]) -> int | None:
+    def next_effect_at(self, **kwargs: Any) -> int | None:
         self.points.may_fail(Fault.READ_FAILS)
-        return super().next_effect_at(names=names, kinds=kinds)
+        return super().next_effect_at(**kwargs)
 
     def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:
         self.points.may_fail(Fault.RETRY_FAILS)
         return super().retry_effect(effect_id, lease_epoch, due_at, error)
 
-    def release_effects(self) -> int:
+    def release_effects(self, **kwargs: Any) -> int:
         self.points.may_fail(Fault.RELEASE_FAILS)
-        return super().release_effects()
+        return super().release_effects(**kwargs)
 
     def insert_definition(self, row: DefinitionRow) -> None:
         self.points.may_fail(Fault.DEFINITION_FAILS)
@@ -132,7 +132,7 @@ class SimulatedStore(MemoryStore):
         self.url = "memory:simulated"  # In messages, which are to be the same in every run.
         snapshots = SimulatedSnapshots()
         recorder.points = snapshots.points = points
-        self.database.snapshots = snapshots
+        recorder.snapshots = snapshots
 
     def acquire(self) -> None:
         """Any process may."""
