@@ -150,8 +150,9 @@ class Changes(msgspec.Struct):
     """Upserts by (instance_id, timer_id)."""
     effects_requested: list[EffectRow] = []
     effects_ended: list[tuple[str, str, str]] = []
-    """(state, error, effect_id); state: "done", "failed" or "cancelled". What is done stays done: a worker that was
-    given up for dead may report later that it found nobody to deliver to, when another has delivered."""
+    """(state, error, effect_id); state: "done", "failed" or "cancelled". An effect ends once: the same again changes
+    nothing, nor does "cancelled" after it, and to end as "failed" what is "done", or the other way round, is refused. A
+    worker that was given up for dead may have found nobody to deliver to, when another has delivered."""
     instances_closed: list[str] = []
     """Ids of instances that were cancelled: all their timers are deleted, and their effects that are
     pending or running become "cancelled", but for those on relatives that last (`engine/relatives.py`)."""
@@ -219,7 +220,8 @@ class InstanceRecorder(ProcessRecorder):
         one of them is not (owner, epoch) any more; none of them can change hands before the commit. A lease that has
         expired but that nobody else has taken still holds.
 
-        Raises `eventsourcing.persistence.IntegrityError` when an (instance, sequence) or an inbox identity exists,
+        Raises `eventsourcing.persistence.IntegrityError` when an (instance, sequence) or an inbox identity exists or an
+        effect has ended otherwise,
         `OperationalError` (disk full, read-only, locked, out of reach), other PersistenceErrors. After an
         `OperationalError` nothing is written unless the connection broke while committing: then the log tells, since
         whatever is read after the error sees the outcome.
@@ -308,8 +310,8 @@ class InstanceRecorder(ProcessRecorder):
     # Parked messages
     @abstractmethod
     def park(self, row: ParkedRow, *, timer: tuple[str, str] | None = None, effect_id: str | None = None) -> None:
-        """Idempotent by parked_id. In the same transaction the timer (instance_id, timer_id) is deleted, and the effect
-        becomes "parked"."""
+        """Idempotent by parked_id. In the same transaction the timer (instance_id, timer_id) is deleted, and the
+        effect, if it is still to be performed, becomes "parked"."""
 
     @abstractmethod
     def select_parked(self, limit: int) -> Sequence[ParkedRow]: ...

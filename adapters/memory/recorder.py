@@ -122,6 +122,10 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
             if effect.effect_id in asked or effect.effect_id in self._effects:
                 raise IntegrityError(f"expected an effect that is not there yet, got '{effect.effect_id}'")
             asked.add(effect.effect_id)
+        for state, _, effect_id in changes.effects_ended:
+            before = self._effects.get(effect_id)
+            if before is not None and {before.state, state} == upkeep.ENDS:
+                raise IntegrityError(f"expected effect '{effect_id}' not to have ended as {before.state}, got {state}")
 
     def _apply(self, changes: Changes) -> None:
         for inbox in changes.inbox:
@@ -151,7 +155,7 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
 
     def _end(self, effect_id: str, state: str, error: str | None = None) -> None:
         row = self._effects.get(effect_id)
-        if row is not None and row.state != "done":
+        if row is not None and row.state not in upkeep.ENDS:
             self._put_effect(row._replace(state=state, error=row.error if error is None else error))
 
     def _put_effect(self, row: EffectRow) -> None:
@@ -329,7 +333,8 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
             self._parked.setdefault(row.parked_id, row)
             if timer is not None:
                 self._timers.pop(timer, None)
-            if effect_id is not None and (effect := self._effects.get(effect_id)) is not None:
+            if effect_id is not None and effect_id in self._open:
+                effect = self._effects[effect_id]
                 self._put_effect(effect._replace(state="parked", error=row.reason))
 
     def select_parked(self, limit: int) -> Sequence[ParkedRow]:

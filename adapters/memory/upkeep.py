@@ -17,6 +17,9 @@ from statewright.engine.relatives import LASTING
 GONE = StoredEvent("", 0, "", b"")
 """In the place of an event that was erased: this very object."""
 
+ENDS = frozenset({"done", "failed"})
+"""The states of effects that have ended with a result; an effect takes on one of them."""
+
 _UNDONE = frozenset({"pending", "running", "parked"})
 
 
