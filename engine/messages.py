@@ -84,11 +84,12 @@ class Messages:
             try:
                 await self._perform(row)
             except Exception as error:
-                detail = None if isinstance(error, _NOT_ITS_OWN) else error
                 said = (row.effect_id, row.kind, row.name, error)
-                _LOG.warning("effect %s (%s %s) can't be performed now: %s", *said, exc_info=detail)
                 if await self._is_over(row):
+                    _LOG.info("effect %s (%s %s) has ended elsewhere: %s", *said)
                     return
+                detail = None if isinstance(error, _NOT_ITS_OWN) else error
+                _LOG.warning("effect %s (%s %s) can't be performed now: %s", *said, exc_info=detail)
                 failures += not is_passing(error)
                 if failures >= ATTEMPTS_MAX and await self._is_parked(row, error):
                     return
