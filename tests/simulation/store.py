@@ -11,7 +11,7 @@ from eventsourcing.popo import POPOAggregateRecorder
 from statewright.adapters.memory.recorder import MemoryInstanceRecorder
 from statewright.adapters.memory.store import MemoryStore
 from statewright.adapters.memory.views import MemoryMetricsView
-from statewright.engine.recorder import Changes, DefinitionRow, EffectRow, TimerRow
+from statewright.engine.recorder import Changes, DefinitionRow, EffectRow, Lease, ScheduleRow, TimerRow
 from statewright.engine.relatives import KINDS
 from statewright.projections.metrics import Figures, Key, Run
 from tests.simulation.faults import Crashed, Fault, Faults
@@ -89,6 +89,25 @@ class SimulatedRecorder(MemoryInstanceRecorder):
         self.points.may_fail(Fault.RELEASE_FAILS)
         return super().release_effects(**kwargs)
 
+    def extend_effect(self, effect_id: str, lease_epoch: int, due_at: int, details: str) -> bool:
+        self.points.may_fail(Fault.HEARTBEAT_FAILS)
+        extended = super().extend_effect(effect_id, lease_epoch, due_at, details)
+        self.points.may_crash(Fault.HEARTBEAT_CRASH)
+        return extended
+
+    def insert_schedule(self, row: ScheduleRow) -> None:
+        self.points.may_fail(Fault.SCHEDULE_FAILS, 20)
+        super().insert_schedule(row)
+
+    def replace_schedule(self, before: ScheduleRow, after: ScheduleRow) -> bool:
+        self.points.may_crash(Fault.SCHEDULE_NOT_MOVED, 20)
+        self.points.may_fail(Fault.SCHEDULE_FAILS, 20)
+        return super().replace_schedule(before, after)
+
+    def renew_leases(self, *args: Any, **kwargs: Any) -> list[Lease]:
+        self.points.may_fail(Fault.LEASES_FAIL)
+        return super().renew_leases(*args, **kwargs)
+
     def insert_definition(self, row: DefinitionRow) -> None:
         self.points.may_fail(Fault.DEFINITION_FAILS)
         self.points.may_crash(Fault.DEFINITION_CRASH)
@@ -125,10 +144,11 @@ class SimulatedView(MemoryMetricsView):
 
 
 class SimulatedStore(MemoryStore):
-    """A store that several processes may believe to own: who was paused does not know that it was given up."""
+    """A store that several processes share, or believe to own: who was paused does not know that it was given up."""
 
-    def __init__(self, recorder: SimulatedRecorder, points: FaultPoints) -> None:
+    def __init__(self, recorder: SimulatedRecorder, points: FaultPoints, *, is_shared: bool) -> None:
         super().__init__(recorder=recorder)
+        self.is_shared = is_shared
         self.url = "memory:simulated"  # In messages, which are to be the same in every run.
         snapshots = SimulatedSnapshots()
         recorder.points = snapshots.points = points
