@@ -96,12 +96,12 @@ class SimulatedRecorder(MemoryInstanceRecorder):
         return extended
 
     def insert_schedule(self, row: ScheduleRow) -> None:
-        self.points.may_fail(Fault.SCHEDULE_FAILS, 20)
+        self.points.may_fail(Fault.SCHEDULE_FAILS, 5)
         super().insert_schedule(row)
 
     def replace_schedule(self, before: ScheduleRow, after: ScheduleRow) -> bool:
-        self.points.may_crash(Fault.SCHEDULE_NOT_MOVED, 20)
-        self.points.may_fail(Fault.SCHEDULE_FAILS, 20)
+        self.points.may_crash(Fault.SCHEDULE_NOT_MOVED, 5)
+        self.points.may_fail(Fault.SCHEDULE_FAILS, 5)
         return super().replace_schedule(before, after)
 
     def renew_leases(self, *args: Any, **kwargs: Any) -> list[Lease]:

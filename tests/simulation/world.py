@@ -64,7 +64,8 @@ class World:
         self.clock = SimulatedClock(self.loop)
         self.faults = Faults(rng, self.say)
         points = FaultPoints(self.faults, self.crash)
-        self.workers = rng.choice((1, 1, 1, 2, 3))
+        # Rarely several: they look at the store so often that such a run takes seven times as long.
+        self.workers = rng.choice((2, 2, 3)) if rng.random() < 0.06 else 1
         is_shared = self.workers > 1
         self.recorder = self.recorder_class(partitions=1 if is_shared else PARTITIONS_DEFAULT)
         self.store = SimulatedStore(self.recorder, points, is_shared=is_shared)
