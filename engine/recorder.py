@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from eventsourcing.persistence import Notification, ProcessRecorder, StoredEvent
+from eventsourcing.persistence import IntegrityError, Notification, ProcessRecorder, StoredEvent
 
 PARTITIONS_DEFAULT = 64
 """How many partitions a new store gets; fixed for the store's life (FNV-1a-32 of the instance id, mod n)."""
@@ -159,12 +159,15 @@ class Changes(msgspec.Struct):
 
 
 def last_ends(ended: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """`Changes.effects_ended` with one end for each effect, by effect id: a later one counts, but what is done stays
-    done. For stores that write them in one statement, in which an order has no meaning."""
+    """`Changes.effects_ended` with one end for each effect, by effect id. For stores that write them in one statement,
+    in which an order has no meaning. Raises IntegrityError when one is to end both as "done" and as "failed"."""
     found: dict[str, tuple[str, str, str]] = {}
     for end in ended:
-        if end[2] not in found or found[end[2]][0] != "done":
+        before = found.setdefault(end[2], end)
+        if before[0] == "cancelled":
             found[end[2]] = end
+        elif end[0] not in ("cancelled", before[0]):
+            raise IntegrityError(f"expected one end of effect '{end[2]}', got '{before[0]}' and '{end[0]}'")
     return [found[effect_id] for effect_id in sorted(found)]
 
 

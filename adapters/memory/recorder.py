@@ -35,6 +35,7 @@ from statewright.engine.recorder import (
     ParkedRow,
     ScheduleRow,
     TimerRow,
+    last_ends,
 )
 from statewright.engine.relatives import LASTING
 
@@ -122,7 +123,7 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
             if effect.effect_id in asked or effect.effect_id in self._effects:
                 raise IntegrityError(f"expected an effect that is not there yet, got '{effect.effect_id}'")
             asked.add(effect.effect_id)
-        for state, _, effect_id in changes.effects_ended:
+        for state, _, effect_id in last_ends(changes.effects_ended):
             before = self._effects.get(effect_id)
             if before is not None and {before.state, state} == upkeep.ENDS:
                 raise IntegrityError(f"expected effect '{effect_id}' not to have ended as {before.state}, got {state}")

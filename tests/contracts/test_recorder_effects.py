@@ -185,17 +185,23 @@ def test_closing_an_instance_cancels_what_is_open_and_nothing_else(recorder: Ins
     assert recorder.release_effects() == 0
 
 
-def test_what_is_done_stays_done_within_one_transaction(recorder: InstanceRecorder) -> None:
-    """As when somebody given up for dead reports beside who took over, or its state was left meanwhile."""
+@pytest.mark.parametrize("count", [1, 20])
+def test_an_effect_ends_once_within_one_transaction(recorder: InstanceRecorder, count: int) -> None:
+    """As when its state was left meanwhile, or somebody given up for dead reports beside who took over."""
     request(recorder, effect(0), effect(1), effect(2))
-    ends = [("done", "", "a-1-0"), ("failed", "late", "a-1-0"), ("cancelled", "left", "a-1-1"), ("done", "", "a-1-1")]
-    ends += [("cancelled", "left", "a-1-2"), ("failed", "late", "a-1-2")]
-    recorder.insert_events([event(sequence=n) for n in range(1, 10)], changes=Changes(effects_ended=ends))
-    assert [(row.state, row.error) for row in recorder.select_effects("a")] == [
-        ("done", ""),
-        ("done", ""),
-        ("failed", "late"),
+    events = [event(sequence=number) for number in range(1, count + 1)]
+    ends = [
+        ("done", "", "a-1-0"),
+        ("cancelled", "left", "a-1-0"),
+        ("cancelled", "left", "a-1-1"),
+        ("done", "", "a-1-1"),
     ]
+    recorder.insert_events(events, changes=Changes(effects_ended=ends))
+    late = [event("b", number) for number in range(1, count + 1)]
+    with pytest.raises(IntegrityError):
+        recorder.insert_events(late, changes=Changes(effects_ended=[("failed", "", "a-1-2"), ("done", "", "a-1-2")]))
+    assert [row.state for row in recorder.select_effects("a")] == ["done", "done", "pending"]
+    assert recorder.select_events("b") == []
 
 
 def test_closing_spares_what_is_asked_for_with_it_and_what_relatives_wait_for(recorder: InstanceRecorder) -> None:
