@@ -1,8 +1,9 @@
 """What instances ask of each other is performed: children are started, told, cancelled, parents are told the end.
 
 Invariants: what one instance asks for is done in that order, one after another; each is recorded by the receiver in the
-transaction that ends the effect, so it happens once, whatever crashes. A store that can't be written holds it up, and
-nothing overtakes it; what fails for another reason is parked after a while (`engine/parking.py`), and the next goes on.
+transaction that ends the effect, and an effect ends once: so it happens once, whatever crashes, and nobody is told that
+it failed when another process has done it. A store that can't be written holds it up, and nothing overtakes it; what
+fails for another reason is parked after a while (`engine/parking.py`), and the next goes on.
 """
 
 from __future__ import annotations
@@ -83,9 +84,12 @@ class Messages:
             try:
                 await self._perform(row)
             except Exception as error:
-                detail = None if isinstance(error, _NOT_ITS_OWN) else error
                 said = (row.effect_id, row.kind, row.name, error)
                 ids = {"instance": row.instance_id, "effect": row.effect_id}
+                if await self._is_over(row):
+                    _LOG.info("effect %s (%s %s) has ended elsewhere: %s", *said, extra=ids)
+                    return
+                detail = None if isinstance(error, _NOT_ITS_OWN) else error
                 _LOG.warning("effect %s (%s %s) can't be performed now: %s", *said, exc_info=detail, extra=ids)
                 failures += not is_passing(error)
                 if failures >= ATTEMPTS_MAX and await self._is_parked(row, error):
@@ -94,6 +98,14 @@ class Messages:
                 await self._clock.sleep_until(self._clock.now() + wait_ns)
             else:
                 return
+
+    async def _is_over(self, row: EffectRow) -> bool:
+        """Whether it has ended otherwise meanwhile: another process has performed it, or it was cancelled."""
+        try:
+            asked = await self._runtime.on_reader(self._log.instances.select_effects, row.instance_id)
+        except PersistenceError:
+            return False
+        return all(one.state not in ("pending", "running") for one in asked if one.effect_id == row.effect_id)
 
     async def _is_parked(self, row: EffectRow, error: Exception) -> bool:
         """Park it; false if that can't be written now."""

@@ -158,20 +158,24 @@ class Changes(msgspec.Struct):
     """Upserts by (instance_id, timer_id)."""
     effects_requested: list[EffectRow] = []
     effects_ended: list[tuple[str, str, str]] = []
-    """(state, error, effect_id); state: "done", "failed" or "cancelled". What is done stays done: a worker that was
-    given up for dead may report later that it found nobody to deliver to, when another has delivered."""
+    """(state, error, effect_id); state: "done", "failed" or "cancelled". An effect ends once: the same again changes
+    nothing, nor does "cancelled" after it, and to end as "failed" what is "done", or the other way round, is refused. A
+    worker that was given up for dead may have found nobody to deliver to, when another has delivered."""
     instances_closed: list[str] = []
     """Ids of instances that were cancelled: all their timers are deleted, and their effects that are
     pending or running become "cancelled", but for those on relatives that last (`engine/relatives.py`)."""
 
 
 def last_ends(ended: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """`Changes.effects_ended` with one end for each effect, by effect id: a later one counts, but what is done stays
-    done. For stores that write them in one statement, in which an order has no meaning."""
+    """`Changes.effects_ended` with one end for each effect, by effect id. For stores that write them in one statement,
+    in which an order has no meaning. Raises IntegrityError when one is to end both as "done" and as "failed"."""
     found: dict[str, tuple[str, str, str]] = {}
     for end in ended:
-        if end[2] not in found or found[end[2]][0] != "done":
+        before = found.setdefault(end[2], end)
+        if before[0] == "cancelled":
             found[end[2]] = end
+        elif end[0] not in ("cancelled", before[0]):
+            raise IntegrityError(f"expected one end of effect '{end[2]}', got '{before[0]}' and '{end[0]}'")
     return [found[effect_id] for effect_id in sorted(found)]
 
 
@@ -227,7 +231,8 @@ class InstanceRecorder(ProcessRecorder):
         one of them is not (owner, epoch) any more; none of them can change hands before the commit. A lease that has
         expired but that nobody else has taken still holds.
 
-        Raises `eventsourcing.persistence.IntegrityError` when an (instance, sequence) or an inbox identity exists,
+        Raises `eventsourcing.persistence.IntegrityError` when an (instance, sequence) or an inbox identity exists or an
+        effect has ended otherwise,
         `OperationalError` (disk full, read-only, locked, out of reach), other PersistenceErrors. After an
         `OperationalError` nothing is written unless the connection broke while committing: then the log tells, since
         whatever is read after the error sees the outcome.
@@ -316,8 +321,8 @@ class InstanceRecorder(ProcessRecorder):
     # Parked messages
     @abstractmethod
     def park(self, row: ParkedRow, *, timer: tuple[str, str] | None = None, effect_id: str | None = None) -> None:
-        """Idempotent by parked_id. In the same transaction the timer (instance_id, timer_id) is deleted, and the effect
-        becomes "parked"."""
+        """Idempotent by parked_id. In the same transaction the timer (instance_id, timer_id) is deleted, and the
+        effect, if it is still to be performed, becomes "parked"."""
 
     @abstractmethod
     def select_parked(self, limit: int) -> Sequence[ParkedRow]: ...

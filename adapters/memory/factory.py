@@ -21,7 +21,10 @@ class Database:
 
     def __init__(self, recorder: MemoryInstanceRecorder) -> None:
         self.recorder = recorder
-        self.snapshots: AggregateRecorder = popo.POPOAggregateRecorder()
+
+    @property
+    def snapshots(self) -> AggregateRecorder:
+        return self.recorder.snapshots
 
 
 _DATABASES: WeakValueDictionary[str, Database] = WeakValueDictionary()

@@ -22,6 +22,7 @@ class MemoryStore:
     """An empty store, or one whose rows `recorder` keeps."""
 
     read_only = False
+    is_shared = False
     endpoint_path = None
 
     def __init__(self, *, partitions: int = PARTITIONS_DEFAULT, recorder: MemoryInstanceRecorder | None = None) -> None:
@@ -39,6 +40,11 @@ class MemoryStore:
             "MEMORY_NAME": self._name,
             "ORIGINATOR_ID_TYPE": "text",
         }
+
+    @property
+    def identity(self) -> str:
+        """Its name: no two have the same."""
+        return self._name
 
     def acquire(self) -> None:
         """Take the store. Raises `UnavailableError` while another engine has it."""

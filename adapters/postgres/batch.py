@@ -93,6 +93,8 @@ def _if_any(what: str, *statements: str) -> str:
 
 _TIMER_KEY = frozenset({"instance_id", "timer_id"})
 
+_SAME_EFFECT = "effects.instance_id = given.instance_id AND effects.effect_id = given.effect_id"
+
 _BODY = "\n".join(
     (
         _if_any("held", "PERFORM require_leases(held_name, held_owner, held_epoch)"),
@@ -121,8 +123,12 @@ _BODY = "\n".join(
         _if_any(
             "ended",
             f"UPDATE effects SET state = given.state, error = given.error FROM {_given('ended')}"
-            " WHERE effects.instance_id = given.instance_id AND effects.effect_id = given.effect_id"
-            " AND effects.state <> 'done'",
+            f" WHERE {_SAME_EFFECT} AND effects.state <> ALL(ARRAY['done', 'failed'])",
+            # After the UPDATE, which has waited for whoever was ending the same: this statement sees what became of it.
+            f"IF EXISTS (SELECT 1 FROM effects, {_given('ended')} WHERE {_SAME_EFFECT}"
+            " AND given.state = ANY(ARRAY['done', 'failed']) AND effects.state <> given.state)"
+            " THEN RAISE EXCEPTION 'expected an effect that has not ended, or has ended so'"
+            " USING ERRCODE = 'integrity_constraint_violation'; END IF",
         ),
         _if_any(
             "events",

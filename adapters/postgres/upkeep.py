@@ -15,7 +15,7 @@ from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 
 from statewright.adapters.postgres.arrays import Integers, Texts, columns_of
 from statewright.adapters.postgres.batch import POSITIONS_LOCK, event_columns
-from statewright.adapters.postgres.schema import TRANSIENT, columns
+from statewright.adapters.postgres.schema import OPEN, TRANSIENT, columns
 from statewright.engine.ids import instance_of
 from statewright.engine.recorder import EffectRow, EndedFilter, InboxRow, InstanceRow, ParkedRow, TimerRow
 
@@ -56,7 +56,7 @@ def park(cursor: Cursor, row: ParkedRow, timer: tuple[str, str] | None, effect_i
         cursor.execute("DELETE FROM timers WHERE instance_id = %s AND timer_id = %s", timer)
     if effect_id is not None:
         cursor.execute(
-            "UPDATE effects SET state = 'parked', error = %s WHERE instance_id = %s AND effect_id = %s",
+            f"UPDATE effects SET state = 'parked', error = %s WHERE instance_id = %s AND effect_id = %s AND {OPEN}",
             (row.reason, instance_of(effect_id), effect_id),
         )
 

@@ -88,6 +88,11 @@ def joined_digests(inbox: Sequence[InboxRow]) -> bytes:
     return digests
 
 
+def changes_end(state: str, ended: str) -> str:
+    """A condition: `ended` is to take the place of `state`. (If both are ends, the schema's trigger objects.)"""
+    return f"{state} <> {ended} AND NOT ({ended} = 'cancelled' AND {state} IN ('done', 'failed'))"
+
+
 def _statements() -> Iterable[str]:
     # key is a row's index in its array, value the row. A loop over a JSON array keeps its order.
     state = f"substr(NEW.states, {_cell(3)}, {_cell(4)})"
@@ -122,7 +127,8 @@ def _statements() -> Iterable[str]:
     )
     yield (
         f"UPDATE effects SET state = {_cell(0)}, error = {_cell(1)} FROM json_each(NEW.effects_ended) AS given"
-        f" WHERE effects.instance_id = {_cell(3)} AND effects.effect_id = {_cell(2)} AND effects.state <> 'done'"
+        f" WHERE effects.instance_id = {_cell(3)} AND effects.effect_id = {_cell(2)}"
+        f" AND {changes_end('effects.state', _cell(0))}"
     )
 
 

@@ -82,6 +82,11 @@ TABLES = (
     # that a backlog of effects that nobody here performs costs nothing.
     f"""CREATE INDEX IF NOT EXISTS effects_waiting ON effects (kind, iif(kind = 'perform', name, ''), due_at, partition)
         WHERE {OPEN}""",
+    # The fence of an effect's end: two processes may perform it, one of them given up for dead, but they can't both
+    # record what came of it if they disagree. (The WHERE of an UPDATE would only skip the row, and record the rest.)
+    """CREATE TRIGGER IF NOT EXISTS effects_end_once BEFORE UPDATE OF state ON effects
+        WHEN OLD.state IN ('done', 'failed') AND NEW.state IN ('done', 'failed') AND OLD.state <> NEW.state
+        BEGIN SELECT RAISE(ABORT, 'expected an effect that has not ended, or has ended so'); END""",
     """CREATE TABLE IF NOT EXISTS definitions (
         number INTEGER PRIMARY KEY,
         name TEXT NOT NULL,

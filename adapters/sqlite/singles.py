@@ -13,7 +13,7 @@ from typing import Any
 
 from eventsourcing.persistence import StoredEvent
 
-from statewright.adapters.sqlite.batch import TIMERS_REPLACED, UPDATED, is_text, joined_digests, refuse_nul
+from statewright.adapters.sqlite.batch import TIMERS_REPLACED, UPDATED, changes_end, is_text, joined_digests, refuse_nul
 from statewright.adapters.sqlite.schema import OPEN, TRANSIENT, columns
 from statewright.engine.ids import instance_of
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow
@@ -30,7 +30,10 @@ _STATUS = "UPDATE instances SET status = ?1 WHERE id = ?2 AND status <> ?1"
 _TIMER_CLEARED = "DELETE FROM timers WHERE instance_id = ? AND timer_id = ?"
 _TIMER_SET = f"{_insert('timers', TimerRow)} {TIMERS_REPLACED}"
 _EFFECT = _insert("effects", EffectRow)
-_EFFECT_ENDED = "UPDATE effects SET state = ?, error = ? WHERE instance_id = ? AND effect_id = ? AND state <> 'done'"
+_EFFECT_ENDED = (
+    "UPDATE effects SET state = ?1, error = ?2 WHERE instance_id = ?3 AND effect_id = ?4"
+    f" AND {changes_end('state', '?1')}"
+)
 _CLOSED = (
     "DELETE FROM timers WHERE instance_id = ?",
     f"UPDATE effects SET state = 'cancelled' WHERE {OPEN} AND {TRANSIENT} AND instance_id = ?",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 
 from statewright.adapters.sqlite.batch import is_text
-from statewright.adapters.sqlite.schema import TRANSIENT, columns
+from statewright.adapters.sqlite.schema import OPEN, TRANSIENT, columns
 from statewright.engine.ids import instance_of
 from statewright.engine.recorder import EffectRow, EndedFilter, InboxRow, InstanceRow, ParkedRow, TimerRow
 
@@ -43,7 +43,7 @@ def park(connection: sqlite3.Connection, row: ParkedRow, timer: tuple[str, str] 
         connection.execute("DELETE FROM timers WHERE instance_id = ? AND timer_id = ?", timer)
     if effect_id is not None:
         connection.execute(
-            "UPDATE effects SET state = 'parked', error = ? WHERE instance_id = ? AND effect_id = ?",
+            f"UPDATE effects SET state = 'parked', error = ? WHERE instance_id = ? AND effect_id = ? AND {OPEN}",
             (row.reason, instance_of(effect_id), effect_id),
         )
 

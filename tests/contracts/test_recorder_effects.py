@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from eventsourcing.persistence import IntegrityError
 
 from statewright.engine.recorder import Backlog, Changes, EffectRow, InstanceRecorder
 from tests.contracts.recorders import Harness
@@ -147,12 +148,23 @@ def test_an_ended_effect_is_kept_and_never_claimed_again(recorder: InstanceRecor
     assert [row.effect_id for row in claim(recorder, now=10**18)] == ["a-1-1"]
 
 
-def test_what_is_done_stays_done(recorder: InstanceRecorder) -> None:
-    request(recorder, effect(0), effect(1))
-    for number, states in enumerate((("done", "failed"), ("failed", "done"))):
-        for state in states:
-            recorder.insert_events([], changes=Changes(effects_ended=[(state, state, f"a-1-{number}")]))
-    assert [(row.state, row.error) for row in recorder.select_effects("a")] == [("done", "done")] * 2
+@pytest.mark.parametrize(("state", "other"), [("done", "failed"), ("failed", "done")])
+@pytest.mark.parametrize("count", [1, 20])
+def test_an_effect_ends_once(recorder: InstanceRecorder, state: str, other: str, count: int) -> None:
+    """What else would be recorded with another end is not recorded."""
+
+    def end(sequence: int, state: str, error: str) -> None:
+        events = [event("a", sequence + number) for number in range(count)]
+        recorder.insert_events(events, changes=Changes(effects_ended=[(state, error, "a-1-0")]))
+
+    request(recorder, effect())
+    end(1, state, "first")
+    end(101, state, "again")
+    end(201, "cancelled", "too late")
+    with pytest.raises(IntegrityError):
+        end(301, other, "otherwise")
+    assert [(row.state, row.error) for row in recorder.select_effects("a")] == [(state, "first")]
+    assert recorder.select_events("a")[-1].originator_version == 200 + count
 
 
 def test_an_effect_requested_and_ended_in_one_transaction_is_ended(recorder: InstanceRecorder) -> None:
@@ -173,17 +185,23 @@ def test_closing_an_instance_cancels_what_is_open_and_nothing_else(recorder: Ins
     assert recorder.release_effects() == 0
 
 
-def test_what_is_done_stays_done_within_one_transaction(recorder: InstanceRecorder) -> None:
-    """As when somebody given up for dead reports beside who took over, or its state was left meanwhile."""
+@pytest.mark.parametrize("count", [1, 20])
+def test_an_effect_ends_once_within_one_transaction(recorder: InstanceRecorder, count: int) -> None:
+    """As when its state was left meanwhile, or somebody given up for dead reports beside who took over."""
     request(recorder, effect(0), effect(1), effect(2))
-    ends = [("done", "", "a-1-0"), ("failed", "late", "a-1-0"), ("cancelled", "left", "a-1-1"), ("done", "", "a-1-1")]
-    ends += [("cancelled", "left", "a-1-2"), ("failed", "late", "a-1-2")]
-    recorder.insert_events([event(sequence=n) for n in range(1, 10)], changes=Changes(effects_ended=ends))
-    assert [(row.state, row.error) for row in recorder.select_effects("a")] == [
-        ("done", ""),
-        ("done", ""),
-        ("failed", "late"),
+    events = [event(sequence=number) for number in range(1, count + 1)]
+    ends = [
+        ("done", "", "a-1-0"),
+        ("cancelled", "left", "a-1-0"),
+        ("cancelled", "left", "a-1-1"),
+        ("done", "", "a-1-1"),
     ]
+    recorder.insert_events(events, changes=Changes(effects_ended=ends))
+    late = [event("b", number) for number in range(1, count + 1)]
+    with pytest.raises(IntegrityError):
+        recorder.insert_events(late, changes=Changes(effects_ended=[("failed", "", "a-1-2"), ("done", "", "a-1-2")]))
+    assert [row.state for row in recorder.select_effects("a")] == ["done", "done", "pending"]
+    assert recorder.select_events("b") == []
 
 
 def test_closing_spares_what_is_asked_for_with_it_and_what_relatives_wait_for(recorder: InstanceRecorder) -> None:

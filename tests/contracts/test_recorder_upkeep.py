@@ -67,6 +67,13 @@ def test_an_effect_is_parked_and_begins_anew(recorder: InstanceRecorder) -> None
     assert (again.effect_id, again.attempt) == (claimed.effect_id, 1)
 
 
+def test_an_effect_that_has_ended_meanwhile_is_not_parked(recorder: InstanceRecorder) -> None:
+    changes = Changes(instances=[instance()], effects_requested=[effect()], effects_ended=[("done", "", "a-1-0")])
+    recorder.insert_events([event()], changes=changes)
+    recorder.park(parked("p-1"), effect_id="a-1-0")
+    assert [row.state for row in recorder.select_effects("a")] == ["done"]
+
+
 def test_an_effect_of_an_instance_cancelled_meanwhile_is_not_performed(recorder: InstanceRecorder) -> None:
     asked = [effect(0), effect(1, kind="done", name="done.invoke.x")]
     recorder.insert_events([event()], changes=Changes(instances=[instance()], effects_requested=asked))

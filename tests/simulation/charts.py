@@ -75,13 +75,25 @@ states:
       both: {actions: [{perform: {name: work, data: 1}}, {perform: {name: slow, data: 2}}]}
       done.effect.*: {actions: [{assign: {done: context.done + 1}}]}
       error.effect.*: {actions: [{assign: {failed: context.failed + 1}}]}
+      patient:
+        actions: [{perform: {name: work, data: 3, retry: {attempts: 2, initial: 200ms, jitter: 0.5}, timeout: 1s}}]
+      watch: watching
       fragile: brittle
       stop: stopped
+  watching:
+    entry: [{perform: {name: slow, data: 4, cancel: on_exit, timeout: 6s, heartbeat: 1500ms}}]
+    on:
+      watch: {target: watching, internal: false}
+      back: ready
+      go: {actions: [{perform: {name: work, data: 5, cancel: on_exit}}]}
+      done.effect.*: ready
+      error.effect.*: {actions: [{assign: {failed: context.failed + 1}}]}
   brittle:
     on: {go: {actions: [{perform: {name: work, data: event.data}}]}, back: ready}
   stopped: {type: final}
 """)
-"""Many effects at once; in `brittle` one that fails for good fails the instance."""
+"""Many effects at once, with terms of their own; in `watching` they end with the state, in `brittle` one that fails for
+good fails the instance."""
 
 FAMILY = from_yaml("""
 name: family
@@ -150,6 +162,6 @@ class Play(NamedTuple):
 PLAYS = (
     Play(TALLY, lambda rng: {"limit": rng.choice((2, 5, 50))}, ("add", "add", "add", "spread", "unknown", "shut")),
     Play(ORDER, lambda _: {}, ("pick", "pay", "pay", "abandon", "reopen", "forgive", "calm")),
-    Play(JOBS, lambda _: {}, ("go", "go", "both", "fragile", "back", "stop")),
+    Play(JOBS, lambda _: {}, ("go", "go", "both", "patient", "watch", "watch", "fragile", "back", "back", "stop")),
     Play(FAMILY, lambda _: {}, ("told", "leave", "again", "again", "unknown")),
 )

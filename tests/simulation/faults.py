@@ -35,6 +35,9 @@ class Fault(IntEnum):
     PROJECTION_BEFORE = 11
     PROJECTION_AFTER = 12
     "The view is written; the follower does not learn of it."
+    SCHEDULE_NOT_MOVED = 13
+    "Its instance is started, the row still says that it is due."
+    HEARTBEAT_CRASH = 14
     # The store fails.
     COMMIT_FAILS = 20
     COMMIT_UNKNOWN = 21
@@ -49,6 +52,9 @@ class Fault(IntEnum):
     READ_FAILS = 28
     PROJECTION_FAILS = 29
     PROJECTION_UNKNOWN = 30
+    SCHEDULE_FAILS = 31
+    HEARTBEAT_FAILS = 32
+    LEASES_FAIL = 33
     # The bus fails.
     REQUEST_LOST = 40
     REPLY_LOST = 41

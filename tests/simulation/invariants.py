@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from statewright.engine.cron import MINUTE_NS
 from statewright.engine.events import ENDED, AnyFact, InstanceStarted
 from statewright.engine.instance import Instance, evolve, timer_of, timer_trigger_id
 from statewright.engine.log import InstanceLog
 from statewright.engine.relatives import KINDS
 from statewright.engine.requests import EFFECT_SOURCE, ExternalEvent, Started
+from statewright.engine.schedules import instance_id as scheduled_id
 from statewright.engine.verify import verify_log
 from statewright.projections.metrics import Metrics
 from tests.simulation.charts import CHARTS
@@ -36,6 +38,7 @@ def violations(world: World, workload: Workload) -> list[str]:
             *_timers(world, facts),
             *_effects(world, facts, instances),
             *_families(facts, instances),
+            *_schedules(world),
             *_projection(world, log),
             *_tallies(facts, instances),
         ]
@@ -99,6 +102,7 @@ def _effects(world: World, facts: dict[str, list[AnyFact]], instances: dict[str,
         for fact in recorded
         if (trigger := getattr(fact, "trigger", None)) is not None and trigger.source == EFFECT_SOURCE
     }
+    left = {one for recorded in facts.values() for fact in recorded for one in getattr(fact, "effects_cancelled", ())}
     for row in world.recorder._effects.values():
         if row.state in ("pending", "running"):
             yield f"effect {row} is left over"
@@ -110,8 +114,8 @@ def _effects(world: World, facts: dict[str, list[AnyFact]], instances: dict[str,
             yield f"effect {row} has the result {result}, but what was performed gave {seen}"
         if row.state == "failed" and (result is None or not any(isinstance(one, str) for one in seen)):
             yield f"effect {row} has failed with {result}, but what was performed gave {seen}"
-        if row.state == "cancelled" and instances[row.instance_id].status != "cancelled":
-            yield f"effect {row} is cancelled, but its instance is not"
+        if row.state == "cancelled" and instances[row.instance_id].status != "cancelled" and row.effect_id not in left:
+            yield f"effect {row} is cancelled, but its instance is not, and its state was not left"
 
 
 def _families(facts: dict[str, list[AnyFact]], instances: dict[str, Instance]) -> Iterator[str]:
@@ -136,6 +140,17 @@ def _families(facts: dict[str, list[AnyFact]], instances: dict[str, Instance]) -
     for instance_id, instance in instances.items():
         if instance.parent is not None and instance_id not in begun:
             yield f"instance '{instance_id}' has a parent that never began it"
+
+
+def _schedules(world: World) -> Iterator[str]:
+    """Each has started what was due, and with catch_up="all" all of it."""
+    for row in world.recorder.select_schedules():
+        assert row.end_at is not None
+        first = row.created_at // MINUTE_NS + 1
+        due = {scheduled_id(row.id, minute * MINUTE_NS) for minute in range(first, row.end_at // MINUTE_NS + 1)}
+        started = {one for one in world.recorder._instances if one.startswith(f"{row.id}-2")}
+        if not started <= due or (row.catch_up == "all" and row.overlap == "allow" and started != due):
+            yield f"schedule {row} has started {sorted(started)}, due were {sorted(due)}"
 
 
 def _projection(world: World, log: InstanceLog) -> Iterator[str]:

@@ -69,7 +69,7 @@ class ForgetsTimers(SimulatedRecorder):
 class ReleasesNothing(SimulatedRecorder):
     """An owner that starts takes back nothing, and leases never run out."""
 
-    def release_effects(self) -> int:
+    def release_effects(self, **kwargs: Any) -> int:
         return 0
 
     def claim_effects(self, *args: Any, **kwargs: Any) -> Any:

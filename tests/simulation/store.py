@@ -11,7 +11,7 @@ from eventsourcing.popo import POPOAggregateRecorder
 from statewright.adapters.memory.recorder import MemoryInstanceRecorder
 from statewright.adapters.memory.store import MemoryStore
 from statewright.adapters.memory.views import MemoryMetricsView
-from statewright.engine.recorder import Changes, DefinitionRow, EffectRow, TimerRow
+from statewright.engine.recorder import Changes, DefinitionRow, EffectRow, Lease, ScheduleRow, TimerRow
 from statewright.engine.relatives import KINDS
 from statewright.projections.metrics import Figures, Key, Run
 from tests.simulation.faults import Crashed, Fault, Faults
@@ -64,9 +64,9 @@ class SimulatedRecorder(MemoryInstanceRecorder):
         self.points.may_fail(Fault.READ_FAILS)
         return super().select_events(*args, **kwargs)
 
-    def due_timers(self, now: int, limit: int) -> Sequence[TimerRow]:
+    def due_timers(self, *args: Any, **kwargs: Any) -> Sequence[TimerRow]:
         self.points.may_fail(Fault.READ_FAILS)
-        rows = super().due_timers(now, limit)
+        rows = super().due_timers(*args, **kwargs)
         if rows:
             self.points.may_crash(Fault.TIMER_NOT_FIRED)
         return rows
@@ -77,17 +77,36 @@ class SimulatedRecorder(MemoryInstanceRecorder):
         self.points.may_crash(Fault.EFFECT_CLAIMED)
         return rows
 
-    def next_effect_at(self, *, names: Sequence[str], kinds: Sequence[str]) -> int | None:
+    def next_effect_at(self, **kwargs: Any) -> int | None:
         self.points.may_fail(Fault.READ_FAILS)
-        return super().next_effect_at(names=names, kinds=kinds)
+        return super().next_effect_at(**kwargs)
 
     def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:
         self.points.may_fail(Fault.RETRY_FAILS)
         return super().retry_effect(effect_id, lease_epoch, due_at, error)
 
-    def release_effects(self) -> int:
+    def release_effects(self, **kwargs: Any) -> int:
         self.points.may_fail(Fault.RELEASE_FAILS)
-        return super().release_effects()
+        return super().release_effects(**kwargs)
+
+    def extend_effect(self, effect_id: str, lease_epoch: int, due_at: int, details: str) -> bool:
+        self.points.may_fail(Fault.HEARTBEAT_FAILS)
+        extended = super().extend_effect(effect_id, lease_epoch, due_at, details)
+        self.points.may_crash(Fault.HEARTBEAT_CRASH)
+        return extended
+
+    def insert_schedule(self, row: ScheduleRow) -> None:
+        self.points.may_fail(Fault.SCHEDULE_FAILS, 5)
+        super().insert_schedule(row)
+
+    def replace_schedule(self, before: ScheduleRow, after: ScheduleRow) -> bool:
+        self.points.may_crash(Fault.SCHEDULE_NOT_MOVED, 5)
+        self.points.may_fail(Fault.SCHEDULE_FAILS, 5)
+        return super().replace_schedule(before, after)
+
+    def renew_leases(self, *args: Any, **kwargs: Any) -> list[Lease]:
+        self.points.may_fail(Fault.LEASES_FAIL)
+        return super().renew_leases(*args, **kwargs)
 
     def insert_definition(self, row: DefinitionRow) -> None:
         self.points.may_fail(Fault.DEFINITION_FAILS)
@@ -125,14 +144,15 @@ class SimulatedView(MemoryMetricsView):
 
 
 class SimulatedStore(MemoryStore):
-    """A store that several processes may believe to own: who was paused does not know that it was given up."""
+    """A store that several processes share, or believe to own: who was paused does not know that it was given up."""
 
-    def __init__(self, recorder: SimulatedRecorder, points: FaultPoints) -> None:
+    def __init__(self, recorder: SimulatedRecorder, points: FaultPoints, *, is_shared: bool) -> None:
         super().__init__(recorder=recorder)
+        self.is_shared = is_shared
         self.url = "memory:simulated"  # In messages, which are to be the same in every run.
         snapshots = SimulatedSnapshots()
         recorder.points = snapshots.points = points
-        self.database.snapshots = snapshots
+        recorder.snapshots = snapshots
 
     def acquire(self) -> None:
         """Any process may."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal
 
-from statewright.engine import Outcome, Started
+from statewright.engine import Outcome, ScheduleRow, Started
+from statewright.engine.cron import MINUTE_NS
+from statewright.engine.errors import InvalidError
 from statewright.engine.requests import ControlRequest, ExternalEvent, StartRequest
+from statewright.engine.schedules import ScheduleRequest
 from tests.simulation.charts import PLAYS, TALLY, Play
 from tests.simulation.world import World
 
@@ -32,6 +35,8 @@ class Workload:
             self.instance_ids.append(instance_id)
             start = StartRequest(instance_id, play.chart.name, play.context(rng), actor="starter")
             players.append(self._play(play, start))
+        if rng.random() < 0.15:
+            players.append(self._schedule())
         await asyncio.gather(*players)
 
     async def _play(self, play: Play, start: StartRequest) -> None:
@@ -53,6 +58,23 @@ class Workload:
             if count < 100 and rng.random() < 0.6:
                 await asyncio.sleep(world.delay_s(4.0))
         await asyncio.gather(*at_once)
+
+    async def _schedule(self) -> None:
+        """Recurring starts, for a few minutes. The clock may have leapt past the end before it is added."""
+        rng = self._world.rng
+        request = ScheduleRequest(
+            definition=TALLY.name,
+            cron="* * * * *",
+            id="each-minute",
+            context={"limit": 3},
+            catch_up=rng.choice(("all", "all", "one", "none")),
+            overlap=rng.choice(("allow", "allow", "skip")),
+            end_at=self._world.clock.now() + rng.randint(2, 5) * MINUTE_NS,
+        )
+        answer = await self._world.ask(request)
+        self._world.say(f"schedule is answered {answer}")
+        if not isinstance(answer, ScheduleRow | InvalidError):
+            self.wrong.append(f"{request} was answered {answer!r}")
 
     async def _ask(self, request: StartRequest | ExternalEvent | ControlRequest) -> None:
         answer = await self._world.ask(request)

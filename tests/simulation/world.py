@@ -1,5 +1,9 @@
-"""The simulated world: processes that run the real engine one after another (or one beside another that was paused),
-a bus between them and those who send, and the effects that handlers have on the outside.
+"""The simulated world: processes that run the real engine, a bus between them and those who send, and the effects that
+handlers have on the outside.
+
+In some worlds the processes come one after another (or one beside another that was paused and is thought dead), in
+others several share the store. Of a shared store all is in one partition: which partitions a worker takes first
+depends on its name, which is another in every run.
 """
 
 from __future__ import annotations
@@ -14,8 +18,10 @@ from typing import Any, NoReturn
 from statewright.engine import EffectCall, Engine, PermanentError
 from statewright.engine.clock import SECOND_NS
 from statewright.engine.errors import BusyError, ConflictError, UnavailableError
+from statewright.engine.recorder import PARTITIONS_DEFAULT
 from statewright.engine.relatives import KINDS
 from statewright.engine.requests import ControlRequest, ExternalEvent, StartRequest
+from statewright.engine.schedules import ScheduleRequest
 from statewright.projections.metrics_view import MetricsProjection
 from tests.simulation.charts import CHARTS, HANDLED
 from tests.simulation.faults import Crashed, Fault, Faults
@@ -29,7 +35,7 @@ _EVER = 2**63 - 1
 AGAIN = (UnavailableError, BusyError, ConflictError)
 """Answers after which a sender sends again."""
 
-Sent = StartRequest | ExternalEvent | ControlRequest
+Sent = StartRequest | ExternalEvent | ControlRequest | ScheduleRequest
 
 
 class Node(Process):
@@ -40,6 +46,7 @@ class Node(Process):
         self.engine: Engine | None = None
         self.gone = asyncio.Event()
         """It died, or is to be thought dead."""
+        self.is_closing = False
 
 
 class World:
@@ -57,15 +64,18 @@ class World:
         self.clock = SimulatedClock(self.loop)
         self.faults = Faults(rng, self.say)
         points = FaultPoints(self.faults, self.crash)
-        self.recorder = self.recorder_class()
-        self.store = SimulatedStore(self.recorder, points)
+        # Rarely several: they look at the store so often that such a run takes seven times as long.
+        self.workers = rng.choice((2, 2, 3)) if rng.random() < 0.06 else 1
+        is_shared = self.workers > 1
+        self.recorder = self.recorder_class(partitions=1 if is_shared else PARTITIONS_DEFAULT)
+        self.store = SimulatedStore(self.recorder, points, is_shared=is_shared)
         self.view = self.view_class()
         self.view.points = points
         self._points = points
         self._latency_s = rng.choice((0.0001, 0.005, 0.2))
         self.residents_max = rng.choice((0, 1, 10_000, 10_000))
         self.nodes: list[Node] = []
-        self.serving: Node | None = None
+        self.serving: list[Node] = []
         self.performed: dict[str, list[Any]] = defaultdict(list)
         """What the outside has seen of each effect, attempt by attempt: the result, or the error."""
 
@@ -84,8 +94,11 @@ class World:
         node.alive = False
         node.gone.set()
 
-    async def supervise(self) -> NoReturn:
-        """Keep one process serving, for ever."""
+    async def supervise(self) -> None:
+        """Keep as many processes serving as there are to be, for ever."""
+        await asyncio.gather(*(self._supervise() for _ in range(self.workers)))
+
+    async def _supervise(self) -> NoReturn:
         while True:
             node = Node(f"process {len(self.nodes) + 1}")
             self.nodes.append(node)
@@ -93,9 +106,9 @@ class World:
             gone = asyncio.ensure_future(node.gone.wait())
             await asyncio.wait((opening, gone), return_when=asyncio.FIRST_COMPLETED)
             if opening.done() and opening.result():
-                self.serving = node
+                self.serving.append(node)
                 await gone
-                self.serving = None
+                self.serving.remove(node)
             gone.cancel()
             await asyncio.sleep(self.delay_s(3.0))
 
@@ -135,9 +148,9 @@ class World:
         """Pause processes, close them in order, and let the clock leap, until all is healed."""
         while not self.faults.healed:
             await asyncio.sleep(self.rng.expovariate(0.5))
-            node = self.serving
-            if node is None:
+            if not self.serving:
                 continue
+            node = self.rng.choice(self.serving)
             if self.faults.strike(Fault.PAUSED, 5):
                 self.loop.create_task(self._pause(node))
             elif self.faults.strike(Fault.CLOSED, 3):
@@ -146,9 +159,15 @@ class World:
                 self.clock.leap(self.rng.choice((-10, -1, 1, 30, 700)) * SECOND_NS)
 
     async def _pause(self, node: Node) -> None:
-        """Stop it, have another take over, let it wake and go on believing that it serves, until it dies."""
+        """Stop it and let it wake. On a store that is not shared another takes over meanwhile; then it goes on
+        believing that it serves, until it dies."""
         self.say(f"{node.name} is paused")
         node.paused = True
+        if self.store.is_shared:
+            await asyncio.sleep(self.rng.uniform(0.1, 20.0))
+            self.say(f"{node.name} wakes")
+            self.loop.wake(node)
+            return
         node.gone.set()
         await asyncio.sleep(self.rng.uniform(0.1, 20.0))
         self.say(f"{node.name} wakes")
@@ -159,8 +178,10 @@ class World:
             node.alive = False
 
     async def _close(self, node: Node) -> None:
+        if node.is_closing or not node.alive:
+            return
+        node.is_closing = True
         self.say(f"{node.name} is closed")
-        self.serving = None
         assert node.engine is not None
         await node.engine.close()
         self.say(f"{node.name} has closed")
@@ -169,12 +190,19 @@ class World:
 
     # The outside
     async def _handle(self, call: EffectCall) -> Any:
-        """Perform an effect: it takes time, and may fail, once or for good."""
-        await asyncio.sleep(self.delay_s(4.0))
+        """Perform an effect: it takes time, may be given up, and may fail, once or for good."""
+        seen = self.performed[call.effect_id]
+        try:
+            await asyncio.sleep(self.delay_s(2.0))
+            call.heartbeat({"attempt": call.attempt})
+            await asyncio.sleep(self.delay_s(2.0))
+        except asyncio.CancelledError:
+            seen.append("it was given up")
+            raise
         drawn = self.rng.random()
         result = self.rng.randrange(100)
         error = "it broke" if drawn < 0.1 else "it may work later" if drawn < 0.2 else ""
-        self.performed[call.effect_id].append(error or result)
+        seen.append(error or result)
         self.say(f"{_current_node().name} performs {call.effect_id} attempt {call.attempt}: {error or result}")
         if self.faults.strike(Fault.EFFECT_NOT_RECORDED, 5):
             self.crash()
@@ -210,16 +238,21 @@ class World:
         self.loop.call_later(delay_s, self._arrive, request, reply)
 
     def _arrive(self, request: Sent, reply: asyncio.Future[Any]) -> None:
-        """At the engine that serves, if any does; else it is lost."""
-        node = self.serving
-        if node is not None and node.alive:
+        """At an engine that serves, if any does; else it is lost."""
+        serving = [node for node in self.serving if node.alive and not node.is_closing]
+        if serving:
+            node = self.rng.choice(serving)
             self.loop.call_soon(self._serve, node, request, reply, context=node.context)
 
     def _serve(self, node: Node, request: Sent, reply: asyncio.Future[Any]) -> None:
         """In the process: what a door does."""
         assert node.engine is not None
+        answered: asyncio.Future[Any]
         try:
-            answered = node.engine.submit(request)
+            if isinstance(request, ScheduleRequest):
+                answered = self.loop.create_task(node.engine.scheduling.add(request), context=node.context)
+            else:
+                answered = node.engine.submit(request)
         except AGAIN as error:
             self._answer(reply, error)
             return
@@ -236,10 +269,10 @@ class World:
 
     # Rest
     async def until_quiet(self) -> None:
-        """Let time run until nothing is to be done any more: no more faults, one process."""
+        """Let time run until nothing is to be done any more: no more faults, and nobody who is thought dead."""
         self.faults.healed = True
         for node in self.nodes[:-1]:
-            if node is not self.serving:
+            if node not in self.serving:
                 node.alive = False
         for _ in range(LOOKS_MAX):
             await asyncio.sleep(5.0)
@@ -251,8 +284,10 @@ class World:
     def _busy_with(self) -> str:
         """What is still to be done, "" if nothing is."""
         recorder, position = self.recorder, self.recorder.max_notification_id() or 0
-        if self.serving is None:
+        if not self.serving:
             return "nobody serves"
+        if schedules := recorder.due_schedules(_EVER, 1):
+            return f"schedules go on: {schedules}"
         if timers := recorder.due_timers(_EVER, 3):
             return f"timers are set: {timers} at {self.clock.now()}"
         if recorder.next_effect_at(names=HANDLED, kinds=KINDS) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from eventsourcing.persistence import DataError, IntegrityError
+from eventsourcing.persistence import DataError, IntegrityError, StoredEvent
 
 from statewright.adapters.memory.store import MemoryStore
 from statewright.adapters.memory.views import MemoryMetricsView
@@ -81,3 +81,16 @@ def test_a_view_takes_only_what_follows_what_it_has() -> None:
         view.save(after=0, position=5, figures={}, runs={})
     with view.snapshot() as stored:
         assert (stored.position, stored.figures()) == (3, {("d", "1"): Figures(started=1)})
+
+
+async def test_what_is_pruned_leaves_no_snapshot() -> None:
+    store = MemoryStore()
+    async with Engine.open(store, charts=[COUNTER]) as engine:
+        await engine.start("counter", id="c")
+        for number in range(120):
+            await engine.send("c", "add", number)
+        await engine.cancel("c")
+        assert list(store.database.snapshots.select_events("c")) != []
+        tombstone = StoredEvent("c", (await engine.status("c")).sequence + 1, "instance_pruned", b"{}")
+        assert list(store.database.recorder.prune([tombstone])) == ["c"]
+        assert list(store.database.snapshots.select_events("c")) == []
