@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -35,13 +36,28 @@ class EngineProcesses:
         self._running.kill()
         assert await self._running.wait() == -9
 
+    async def keep_up(self) -> None:
+        """Start the next whenever one has ended, as a service manager does; ends by cancellation."""
+        while True:
+            assert self._running is not None
+            await self._running.wait()
+            await self.start(until_ready=False)
+
+    def strike_dead(self) -> None:
+        """SIGKILL, for who keeps it up; no matter if it has just ended by itself."""
+        assert self._running is not None
+        with suppress(ProcessLookupError):
+            self._running.kill()
+
     def pause(self) -> None:
         assert self._running is not None
-        self._running.send_signal(signal.SIGSTOP)
+        with suppress(ProcessLookupError):
+            self._running.send_signal(signal.SIGSTOP)
 
     def wake(self) -> None:
         assert self._running is not None
-        self._running.send_signal(signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            self._running.send_signal(signal.SIGCONT)
 
     async def stop(self) -> None:
         """Ask the running one to end, as an operator would."""
