@@ -266,6 +266,7 @@ async def test_halving_keeps_the_order_of_events(world: World) -> None:
         assert [len(batch) for batch in recorder(world).batches] == [1, 16, 8, 8, 4, 4]
 
 
+@pytest.mark.sqlite  # On a shared store nobody waits for that very time: all look now and then.
 async def test_a_timer_that_could_not_be_recorded_fires_later_once(world: World) -> None:
     async with world:
         await world.engine.start("timers", id="t")
@@ -281,6 +282,7 @@ async def test_a_timer_that_could_not_be_recorded_fires_later_once(world: World)
         assert (await world.engine.replay("t")).instance.context == {"rung": ["ring.a"]}
 
 
+@pytest.mark.sqlite  # On a shared store nobody waits for that very time: all look now and then.
 async def test_a_result_that_could_not_be_recorded_is_recorded_later_without_performing_again(world: World) -> None:
     calls: list[EffectCall] = []
     async with world:

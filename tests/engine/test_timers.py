@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import freezegun
+import pytest
 
 from statewright.engine import Engine, SystemClock
 from statewright.engine.clock import SECOND_NS
@@ -185,6 +186,7 @@ def always(context: Mapping[str, Any], event: Event) -> bool:
     return True
 
 
+@pytest.mark.sqlite  # On a shared store nobody waits for that very time: all look now and then.
 async def test_a_timer_that_cannot_fire_now_does_not_hold_up_those_due_next(world: World) -> None:
     """The definition of one instance is not there: its timer is left alone for a while, the other's fires in time."""
     async with world:

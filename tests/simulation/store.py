@@ -100,7 +100,7 @@ class SimulatedRecorder(MemoryInstanceRecorder):
         super().insert_schedule(row)
 
     def replace_schedule(self, before: ScheduleRow, after: ScheduleRow) -> bool:
-        self.points.may_crash(Fault.SCHEDULE_NOT_MOVED, 5)
+        self.points.may_crash(Fault.SCHEDULE_NOT_MOVED, 15)
         self.points.may_fail(Fault.SCHEDULE_FAILS, 5)
         return super().replace_schedule(before, after)
 
