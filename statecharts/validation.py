@@ -115,6 +115,8 @@ class _Validator:
         parent = self.parents[state.id]
         if target.type == "history":
             self.faults.add(initial, f"expected a state as default target, got the history state {target.id!r}")
+        elif self.definition.expressions == "dynamic":
+            return  # What SCXML's algorithm makes of any descendant is clear (Appendix D), and documents rely on it.
         elif state.history == "shallow" and parent is not None and self.parents[target.id] is not parent:
             self.faults.add(
                 initial, f"expected a child of {parent.id!r} as default target of a shallow history, got {target.id!r}"

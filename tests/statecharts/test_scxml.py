@@ -385,3 +385,16 @@ def test_a_send_that_cannot_be_is_an_error_with_its_id(send: str, error: str) ->
         """
     )
     assert run.to_the_end().data["seen"] == [error, "mine"]
+
+
+def test_the_default_of_a_shallow_history_may_be_deeper() -> None:
+    run = Run(
+        scxml(
+            """<state id="o"><transition event="x" target="h"/></state>
+            <parallel id="p"><history id="h"><transition target="a2 b2"/></history><transition event="x" target="o"/>
+              <state id="a" initial="a1"><state id="a1"/><state id="a2"/></state>
+              <state id="b" initial="b1"><state id="b1"/><state id="b2"/></state></parallel>"""
+        )
+    )
+    assert run.after("x").leaves == ("a2", "b2")
+    assert run.after("x", "x").leaves == ("a1", "b1"), "what was recorded are the regions, which begin anew"
