@@ -63,9 +63,7 @@ def _add_branch(lots: Random, tree: dict[str, Any], names: list[str]) -> None:
     lots.shuffle(later)
     cut = lots.randint(0, min(2, len(later) - 1))
     then, otherwise = later[: cut + 1], later[cut + 1 : cut + 1 + lots.randint(0, 2)]
-    tree["branches"] = [
-        {"step": names[decides], "condition": "input.branch", "then": then, "otherwise": otherwise}
-    ]
+    tree["branches"] = [{"step": names[decides], "condition": "input.branch", "then": then, "otherwise": otherwise}]
 
 
 def _add_group(lots: Random, tree: dict[str, Any], names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Random workflows with random outcomes do what an independent model says: what runs, what is skipped, what is undone."""
+"""Random workflows with random outcomes do what an independent model says: what runs, is skipped, is undone."""
 
 from __future__ import annotations
 
