@@ -12,6 +12,8 @@ mapping or list is evaluated element by element, any other scalar is itself, and
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -21,13 +23,21 @@ from msgspec import UNSET, Meta, UnsetType
 Json = Any
 StateType = Literal["atomic", "compound", "parallel", "final", "history"]
 CancelWhen = Literal["never", "on_exit"]
+FinalStatus = Literal["completed", "failed", "cancelled"]
+StepStatus = Literal[
+    "pending", "running", "completed", "failed", "skipped", "cancelled", "compensated", "compensation_failed"
+]
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, eq=False):
     """Base of all parts of a definition. Parts are compared by identity, so that each has its own place."""
 
 
-class Action(Node, frozen=True, tag_field="type", tag=str.lower):
+class Action(Node, frozen=True, tag_field="type", tag=_snake):
     """Base of the actions; in JSON each carries its kind as `type`."""
 
 
@@ -143,6 +153,26 @@ class Perform(Action, frozen=True):
     cancel: CancelWhen = "never"
 
 
+class RunStep(Action, frozen=True):
+    """Have a step of a workflow performed after the commit: what it is, its definition says. `by` says who can, and is
+    part of the effect's kind: `step.<by>`, else `step`. The rest is as in perform; the result comes back as
+    `done.effect.<step>` or `error.effect.<step>`."""
+
+    step: str
+    by: str = ""
+    retry: Retry | None = None
+    timeout: str = ""
+    heartbeat: str = ""
+    cancel: CancelWhen = "never"
+
+
+class Record(Action, frozen=True):
+    """Say how a step of the instance stands. Of several records of one step in a macrostep the last one counts."""
+
+    step: str
+    status: StepStatus
+
+
 class Log(Action, frozen=True):
     """Add a line to the step's log (SCXML 4.7)."""
 
@@ -185,7 +215,9 @@ class Block(Action, frozen=True):
     actions: tuple[AnyAction, ...] = ()
 
 
-AnyAction = Assign | Raise | Send | Cancel | Emit | Call | Perform | Log | If | Foreach | Script | Block
+AnyAction = (
+    Assign | Raise | Send | Cancel | Emit | Call | Perform | RunStep | Record | Log | If | Foreach | Script | Block
+)
 
 
 class Initial(Node, frozen=True):
@@ -235,7 +267,8 @@ class State(Node, frozen=True):
     """One state; its children in document order. `initial` of a history state is its default.
 
     `context` are fields that get their values when the state is entered for the first time (SCXML's late binding);
-    until then they are null.
+    until then they are null. `status` is how the instance ends with this final state, if it is one of the chart itself;
+    if it has failed or was cancelled, the context's field `error` says why.
     """
 
     id: str
@@ -252,6 +285,7 @@ class State(Node, frozen=True):
     transitions: tuple[Transition, ...] = ()
     states: tuple[State, ...] = ()
     output: Json = None
+    status: FinalStatus = "completed"
 
 
 class Declaration(Node, frozen=True):
@@ -339,20 +373,30 @@ def _nested(actions: tuple[AnyAction, ...]) -> Iterator[AnyAction]:
 
 def to_json(definition: Node) -> bytes:
     """The canonical JSON of a definition, or of a part of one."""
-    return msgspec.json.encode(_canonical(definition))
+    return msgspec.json.encode(to_tree(definition))
 
 
-def _canonical(value: Any) -> Any:
+def to_tree(value: Any) -> Any:
     """The tree as builtins without what equals its default (msgspec's own omission asks for the very same object)."""
     if isinstance(value, tuple):
-        return [_canonical(item) for item in value]
+        return [to_tree(item) for item in value]
     if not isinstance(value, Node):
         return value
-    config = value.__struct_config__
-    canonical: dict[str, Any] = {config.tag_field: config.tag} if config.tag_field else {}
-    for field in msgspec.structs.fields(value):
-        item = getattr(value, field.name)
-        default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
-        if item is not UNSET and not (type(item) is type(default) and item == default):
-            canonical[field.name] = _canonical(item)
+    head, fields = _written(type(value))
+    canonical: dict[str, Any] = dict(head)
+    for name, default in fields:
+        item = getattr(value, name)
+        if item is not default and item is not UNSET and not (type(item) is type(default) and item == default):
+            canonical[name] = to_tree(item)
     return canonical
+
+
+@functools.cache
+def _written(kind: type[Node]) -> tuple[dict[str, str], tuple[tuple[str, Any], ...]]:
+    """(its tag, if it has one; its fields with their defaults)."""
+    config = kind.__struct_config__
+    fields = [
+        (field.name, field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default)
+        for field in msgspec.structs.fields(kind)
+    ]
+    return {config.tag_field: str(config.tag)} if config.tag_field else {}, tuple(fields)

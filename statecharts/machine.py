@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from transitions.extensions.nesting import HierarchicalMachine, NestedState, NestedTransition
 
 from statewright.statecharts import step as stepping
-from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, keep
+from statewright.statecharts.caches import CACHED_MAX, JOINT_MAX, PLANS_MAX, keep
 from statewright.statecharts.children import NOBODY, Child, Kin
 from statewright.statecharts.context import Context
-from statewright.statecharts.definition import Json
+from statewright.statecharts.definition import FinalStatus, Json
 from statewright.statecharts.errors import StatewrightError, UnknownState
 from statewright.statecharts.facts import Event, Snapshot, Step, Taken, Verdict
 from statewright.statecharts.plans import EntrySet, Plan
@@ -65,6 +65,7 @@ class ChartState(NestedState):
         self.initial_block: Block = ()
         self.final_block: Block = ()
         self.output: Callable[[Any], Json] | None = None
+        self.status: FinalStatus = "completed"
 
     def is_done(self, configuration: int) -> bool:
         """Procedure isInFinalState. Finished regions are counted, not visited: each compound one holds one active
@@ -291,7 +292,9 @@ class ChartMachine(HierarchicalMachine):
             while dot >= 0:
                 matching += index.get(event[:dot], ())
                 dot = event.find(".", dot + 1)
-        return keep(self._handlers, event, Handlers(matching, event))
+        # A wide chart has several events of its own for each of its regions.
+        most = max(CACHED_MAX, 4 * len(self.by_index))
+        return keep(self._handlers, event, Handlers(matching, event), most)
 
     def plan(self, transition: ChartTransition, configuration: int) -> Plan:
         """The plan of a transition whose plans do not depend on history, from its memory or new."""

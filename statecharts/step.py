@@ -28,6 +28,7 @@ from statewright.statecharts.facts import (
     Event,
     Snapshot,
     Step,
+    StepRecord,
     Taken,
     TimerCancelled,
     TimerSet,
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from statewright.statecharts.machine import Candidate, ChartMachine, ChartState, ChartTransition, Handlers
 
 MICROSTEPS_MAX = 1000
-"""Microsteps and internal events in one macrostep; a chart that exceeds it is taken to go round for ever."""
+"""Microsteps and internal events in one macrostep (or two for each state, in charts that are that large); a chart that
+exceeds it is taken to go round for ever."""
 VERDICTS_MAX = 100
 """Verdicts kept of a macrostep that was given up; one that went round for ever has thousands."""
 LISTED_MAX = 8
@@ -140,6 +142,7 @@ class Macrostep:
         "raised",
         "records",
         "serial",
+        "steps",
         "taken",
         "timers",
         "trigger",
@@ -162,6 +165,7 @@ class Macrostep:
         self.verdicts: list[Verdict] = []
         self.changes: dict[str, Json] | None = None
         self.records: dict[str, tuple[str, ...]] | None = None
+        self.steps: dict[str, str] | None = None
         self.logs: list[str] | None = None
         self.raised: list[str] | None = None
         self.taken: tuple[Taken, ...] = ()
@@ -318,10 +322,10 @@ class Macrostep:
             if enabled:
                 self.microstep(enabled)
             steps += 1
-            if steps >= MICROSTEPS_MAX:
+            if steps >= MICROSTEPS_MAX and steps >= 2 * len(machine.by_index):
                 active = _some([repr(name) for name in machine.leaves(self.configuration)])
                 raise Refused(
-                    f"the chart did not settle within {MICROSTEPS_MAX} microsteps; it was last in {active}, "
+                    f"the chart did not settle within {steps} microsteps; it was last in {active}, "
                     f"and took transitions of {_some(_sources(self.taken[-LISTED_MAX:]))}"
                 )
         self.finish()
@@ -383,7 +387,7 @@ class Macrostep:
         """Whether anything is to be said although no transition is enabled: a guard failed in a dynamic chart, a
         `finalize` has run, the event is passed on to a child."""
         requests = self.family is not None and self.family.requests
-        return bool(self.internal or self.changes or requests or self.effects or self.timers or self.logs)
+        return bool(self.internal or self.changes or requests or self.effects or self.timers or self.logs or self.steps)
 
     def relate(self) -> Family:
         """What this macrostep has to do with children and late data; made when it is first asked for."""
@@ -400,6 +404,14 @@ class Macrostep:
         self.context = Context(self.context)
         dict.update(self.context, changes)
         self.changes = {**self.changes, **changes} if self.changes else dict(changes)
+
+    def record(self, step: str, status: str) -> None:
+        """The last record of a step counts: leaving a state may say "cancelled", and what it was left for the truth."""
+        if self.steps is None:
+            self.steps = {}
+        else:
+            self.steps.pop(step, None)
+        self.steps[step] = status
 
     def cancel_own_timer(self, timer_id: str) -> None:
         """Cancel a timer because its state is left; the one that has just fired is gone already."""
@@ -424,9 +436,16 @@ class Macrostep:
             effects=tuple(self.effects),
             raised=tuple(self.raised) if self.raised else (),
             logs=tuple(self.logs) if self.logs else (),
-            status="active" if self.final is None else "completed",
+            records=tuple([StepRecord(*record) for record in self.steps.items()]) if self.steps else (),
+            status="active" if self.final is None else self.final.status,
             output=self.output,
+            error=self._error() if self.final is not None and self.final.status != "completed" else "",
         )
+
+    def _error(self) -> str:
+        """Why the instance ends other than completed, as the context says."""
+        error = self.context.get("error")
+        return error if isinstance(error, str) else ""
 
 
 def _first_leaf(selected: tuple[int, Any]) -> int:
