@@ -19,6 +19,7 @@ from statewright.engine.partitions import partition_of
 from statewright.engine.recorder import EffectRow, InstanceFilter, InstanceRow, TimerRow
 from statewright.engine.relatives import KINDS, LASTING
 from statewright.engine.requests import EFFECT_SOURCE, MESSAGE_SOURCE
+from statewright.engine.steps import StepRow, after, step_rows
 from statewright.engine.stores import open_store
 
 PAGE = 2_000
@@ -47,16 +48,19 @@ class Verification(msgspec.Struct):
 class _Folded:
     """One instance as its facts tell it, with what they say about its other rows."""
 
-    __slots__ = ("cancelled", "closing", "effects", "inbox", "instance", "waiting")
+    __slots__ = ("cancelled", "closing", "effects", "inbox", "instance", "is_closed", "steps", "waiting")
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         self.inbox: dict[tuple[str, str], int] = {}
         self.waiting: set[tuple[str, str]] = set()
         self.effects: dict[str, EffectRow] = {}
+        self.steps: dict[str, StepRow] = {}
         self.cancelled: set[str] = set()
         self.closing: set[str] = set()
         """The effects that were asked for when it was cancelled, and so are not."""
+        self.is_closed = False
+        """Whether it was cancelled from outside."""
 
 
 def verify_store(url: str) -> Verification:
@@ -93,6 +97,7 @@ def _verify(log: InstanceLog) -> Verification:
     for instance_id, one in folded.items():
         _compare_inbox(log, instance_id, one, found)
         _compare_effects(log, instance_id, folded, pruned, found)
+        _compare_steps(log, instance_id, one, found)
         if log.load(instance_id) != one.instance:
             found.differences.append(f"instance '{instance_id}' loads from its snapshot as another than from its facts")
     return found
@@ -143,15 +148,18 @@ def _all_facts(log: InstanceLog, found: Verification) -> Iterator[AnyFact]:
 
 
 def _note(one: _Folded, fact: AnyFact, partitions: int, found: Verification) -> None:
-    """Take in the identity that a fact recorded and the effects that it asked for."""
+    """Take in the identity that a fact recorded, the effects that it asked for and what it says about steps."""
     trigger: Trigger | None = getattr(fact, "trigger", None)
     if trigger is not None and trigger.kind != "timer":
         _note_identity(one, trigger, fact, found)
     asked = {row.effect_id: row for row in effect_rows(fact, partitions, fact.time)}
     one.effects |= asked
+    for row in step_rows(fact):
+        one.steps[row.step] = after(one.steps.get(row.step), row)
     one.cancelled.update(getattr(fact, "effects_cancelled", ()))
     if isinstance(fact, InstanceCancelled):
         one.closing |= asked.keys()
+        one.is_closed = True
 
 
 def _note_identity(one: _Folded, trigger: Trigger, fact: AnyFact, found: Verification) -> None:
@@ -228,6 +236,12 @@ def _compare_effects(
             found.differences.append(f"{what} is expected to be {' or '.join(states)}, it is {row.state}")
 
 
+def _compare_steps(log: InstanceLog, instance_id: str, one: _Folded, found: Verification) -> None:
+    rows = {row.step: row for row in log.instances.select_steps(instance_id)}
+    for step in one.steps.keys() | rows.keys():
+        _differ(f"step '{step}' of instance '{instance_id}'", one.steps.get(step), rows.get(step), found)
+
+
 def _asked(row: EffectRow | None) -> tuple[object, ...] | None:
     """What of an effect never changes."""
     return (row.instance_id, row.partition, row.name, row.kind, row.data, row.policy) if row is not None else None
@@ -247,8 +261,10 @@ def _states(one: _Folded, row: EffectRow, folded: dict[str, _Folded], pruned: se
         return ("done", "failed")
     elif row.effect_id in one.cancelled:
         return ("cancelled", *_ASIDE)
-    is_dropped = one.instance.status == "cancelled" and row.effect_id not in one.closing and row.kind not in LASTING
-    return ("cancelled", *_ASIDE) if is_dropped else ("pending", "running", *_ASIDE)
+    if one.instance.status != "cancelled" or row.effect_id in one.closing or row.kind in LASTING:
+        return ("pending", "running", *_ASIDE)
+    # Where the chart itself has ended as cancelled, what it asked for goes on, but isn't retried from parking.
+    return ("cancelled", *_ASIDE) if one.is_closed else ("pending", "running", "cancelled", *_ASIDE)
 
 
 def _has_arrived(row: EffectRow, folded: dict[str, _Folded]) -> bool:

@@ -26,6 +26,7 @@ from eventsourcing.persistence import DataError, StoredEvent
 from statewright.adapters.sqlite.schema import OPEN, TRANSIENT, columns
 from statewright.engine.ids import instance_of
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow, last_ends
+from statewright.engine.steps import StepRow
 
 FEW = 8
 """Up to how many rows go in one by one."""
@@ -42,6 +43,14 @@ _UPDATED = "ON CONFLICT (id) DO UPDATE SET " + ", ".join(
 )
 _TIMERS_REPLACED = "ON CONFLICT (instance_id, timer_id) DO UPDATE SET " + ", ".join(
     f"{name} = excluded.{name}" for name in TimerRow._fields if name not in {"instance_id", "timer_id"}
+)
+_BEGINS = "excluded.status IN ('pending', 'running')"
+_STEPS_REPLACED = (  # As `engine/steps.py` says it (`after`).
+    "ON CONFLICT (instance_id, step) DO UPDATE SET status = excluded.status, sequence = excluded.sequence, "
+    + ", ".join(
+        f"{name} = iif({_BEGINS}, excluded.{name}, coalesce(excluded.{name}, {name}))"
+        for name in ("started_at", "ended_at")
+    )
 )
 
 
@@ -109,6 +118,7 @@ _EFFECTS_CLOSED = _Statement(
     f"UPDATE effects SET state = 'cancelled' WHERE {OPEN} AND {TRANSIENT} AND instance_id IN (SELECT * FROM {{rows}})",
 )
 _EFFECTS_REQUESTED = _insert("effects", columns(EffectRow))
+_STEPS = _insert("steps", columns(StepRow), _STEPS_REPLACED)
 _EFFECTS_ENDED = _Statement(
     4,
     "UPDATE effects SET state = ?3, error = ?4 WHERE instance_id = ?1 AND effect_id = ?2"
@@ -159,6 +169,8 @@ def statements(
     if changes.effects_ended:
         ends = last_ends(changes.effects_ended)
         yield _EFFECTS_ENDED, [(instance_of(ended), ended, state, error) for state, error, ended in ends]
+    if changes.steps:
+        yield _STEPS, changes.steps
 
 
 def _check(changes: Changes) -> None:
@@ -170,6 +182,7 @@ def _check(changes: Changes) -> None:
         changes.timers_set,
         changes.effects_requested,
         changes.effects_ended,
+        changes.steps,
     ):
         _refuse_nul(rows)
 
