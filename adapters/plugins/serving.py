@@ -186,7 +186,8 @@ class PluginServer:
         try:
             async with asyncio.timeout(self._closing_s):
                 await self._service.stop()
-                for subscription in subscriptions:
+                # The one that hears everything first: it leaves what is served here to the others.
+                for subscription in reversed(subscriptions):
                     await subscription.drain()  # type: ignore[no-untyped-call]  # What is on its way is still taken.
         except (nats.errors.Error, TimeoutError) as error:
             _LOG.warning("plugin %s can't say that it stops: %s", self.plugin.name, error or type(error).__name__)
