@@ -106,7 +106,7 @@ def _load(entry: EntryPoint) -> Found:
     version = entry.dist.version if entry.dist is not None else ""
     try:
         source = entry.load()
-    except Exception as error:  # It is somebody else's code: whatever importing it raises.
+    except (Exception, SystemExit) as error:  # It is somebody else's code: whatever importing it raises.
         said = f"the entry point {entry.name} = {entry.value!r} of {origin} can't be loaded"
         problem = InvalidPlugin(f"{said}: {type(error).__name__}: {error}")
         problem.__cause__ = error

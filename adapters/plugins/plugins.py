@@ -29,6 +29,7 @@ from statewright.adapters.plugins.errors import (
 )
 from statewright.adapters.plugins.methods import Method
 from statewright.adapters.plugins.plugin import Plugin
+from statewright.engine.errors import InvalidError
 from statewright.engine.threads import CLOSING_S, THREADS_MAX, Threads
 from statewright.engine.workflows.calls import StepCall
 from statewright.engine.workflows.errors import PluginNotFound
@@ -94,7 +95,9 @@ class Plugins:
         """sources: classes, modules or objects to register. discover: those that are installed, too. threads_max: how
         many plain functions may run at once. closing_s: how long calls under way are waited for.
 
-        Raises what `register` and `discover` raise."""
+        Raises `InvalidError`, and what `register` and `discover` raise."""
+        if threads_max < 1:
+            raise InvalidError(f"expected threads_max to be at least 1, got {threads_max}")
         self._loaded: dict[str, _Loaded] = {}
         """By key, in the order in which they were registered."""
         self._order: list[_Loaded] = []

@@ -43,6 +43,7 @@ from statewright.adapters.plugins.plugin import Plugin
 from statewright.adapters.plugins.plugins import Plugins
 from statewright.adapters.plugins.requests import Refusal, Sender, late, read_request, refusal_of
 from statewright.engine.clock import SECOND_NS, Clock, SystemClock
+from statewright.engine.errors import InvalidError
 from statewright.engine.threads import CLOSING_S, THREADS_MAX
 from statewright.statecharts.facts import Json
 
@@ -51,6 +52,8 @@ INSTANCE_KEY = "statewright-instance"
 """In the metadata: the last word of the subjects that this process alone listens on."""
 WAITING_MAX = 1_000
 """How many requests may wait for their turn; those beyond it are answered "503" at once."""
+CANCELLED_S = 1.0
+"""How long `stop` waits for those that it has cancelled, to be answered."""
 UNKNOWN_S = 0.25
 """How long others of the service are waited for to say that they have a method that isn't here."""
 
@@ -124,7 +127,9 @@ class PluginServer:
     ) -> None:
         """concurrency: how many calls are performed at once. metadata: what to tell of the service beside its version.
         load: 0..1, what is reported as its load (by default the calls under way or waiting, of `concurrency`).
-        closing_s: how long `stop` waits for calls under way. Raises `PluginNotFound`."""
+        closing_s: how long `stop` waits for calls under way. Raises `PluginNotFound` and `InvalidError`."""
+        if concurrency < 1:
+            raise InvalidError(f"expected a concurrency of at least 1, got {concurrency}")
         self.plugin: Plugin = plugins.get(name)
         self._nats = nats
         self._plugins = plugins
@@ -198,7 +203,7 @@ class PluginServer:
             task.cancel()
         if left:
             _LOG.warning("plugin %s stops with %d calls that have not ended", self.plugin.name, len(left))
-            await asyncio.wait(left)
+            await asyncio.wait(left, timeout=CANCELLED_S)
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -273,7 +278,12 @@ class PluginServer:
         return refusal
 
     def _reported(self) -> Mapping[str, Json]:
-        load = self.in_flight / self._concurrency if self._load is None else self._load()
+        load = self.in_flight / self._concurrency
+        if self._load is not None:
+            try:
+                load = float(self._load())
+            except Exception:  # It must not keep the statistics from being told.
+                _LOG.exception("plugin %s can't tell its load", self.plugin.name)
         load = min(max(load, 0.0), 1.0)
         healthy = self._plugins.is_active(self.plugin.name)
         return {"load": load, "healthy": healthy, "in_flight": self.in_flight, "concurrency": self._concurrency}

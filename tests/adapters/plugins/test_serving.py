@@ -16,9 +16,10 @@ from nats.aio.client import Client as NatsClient
 from packaging.version import Version
 
 from statewright.adapters.plugins import PluginNotFound, Plugins, PluginServer, serve_plugin
-from statewright.adapters.plugins.serving import semantic
+from statewright.adapters.plugins.serving import WAITING_MAX, semantic
 from statewright.engine.calls import EffectCancelled, PermanentError, RetryLater
 from statewright.engine.clock import SystemClock
+from statewright.engine.errors import InvalidError
 from statewright.engine.workflows.calls import StepCall
 from tests.adapters.nats.support import eventually, raw, running_server, serving
 
@@ -110,6 +111,7 @@ class Caller:
 
 class Served(NamedTuple):
     billing: Billing
+    plugins: Plugins
     server: PluginServer
     caller: Caller
     nc: NatsClient
@@ -122,8 +124,9 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         nats = await stack.enter_async_context(running_server(tmp_path))
         mine = await stack.enter_async_context(raw(nats.endpoint))
         theirs = await stack.enter_async_context(raw(nats.endpoint))
-        server = await stack.enter_async_context(serve_plugin(mine, billing, closing_s=10.0))
-        yield Served(billing, server, Caller(theirs), mine)
+        plugins = await stack.enter_async_context(Plugins([billing]))
+        server = await stack.enter_async_context(serve_plugin(mine, "billing", plugins=plugins, closing_s=10.0))
+        yield Served(billing, plugins, server, Caller(theirs), mine)
 
 
 async def test_a_method_answers_and_is_told_who_asks(served: Served) -> None:
@@ -239,6 +242,46 @@ async def test_discovery_and_statistics_are_those_of_nats_micro(served: Served) 
     assert (await served.caller.told("PING"))["id"] == served.server.id
 
 
+async def test_load_and_health_are_told(served: Served) -> None:
+    def load() -> float:
+        return loads.pop()
+
+    loads = [0.7, 7.0]
+    async with PluginServer(served.nc, served.plugins, "billing", load=load) as server:
+
+        async def data() -> Any:
+            reply = await served.caller.nc.request(f"$SRV.STATS.billing.{server.id}", timeout=20)
+            return msgspec.json.decode(reply.data)["endpoints"][0]["data"]
+
+        assert await data() == {"load": 1.0, "healthy": True, "in_flight": 0, "concurrency": 100}
+        assert (await data())["load"] == 0.7
+        await served.plugins.close()
+        # It has raised: then the calls under way tell the load.
+        assert await data() == {"load": 0.0, "healthy": False, "in_flight": 0, "concurrency": 100}
+    answer = await served.caller.ask("billing.charge", {"amount": 1})
+    assert (answer.code, answer.error) == ("503", "plugin 'billing' is registered, but not active yet")
+
+
+async def test_calls_wait_for_their_turn_a_bounded_number(served: Served) -> None:
+    async with PluginServer(served.nc, served.plugins, "billing", concurrency=1) as server:
+        nc = served.caller.nc
+        replies = await nc.subscribe(inbox := nc.new_inbox())
+        for _ in range(1 + WAITING_MAX + 2):
+            await nc.publish(f"statewright.calls.billing.wait.{server.id}", reply=inbox)
+        for _ in range(2):
+            refused = await replies.next_msg(timeout=20)
+            assert refused.headers == {
+                "Nats-Service-Error": "too many calls wait here",
+                "Nats-Service-Error-Code": "503",
+            }
+        assert server.in_flight == 1 + WAITING_MAX
+        served.billing.may_end.set()
+        for _ in range(1 + WAITING_MAX):
+            assert (await replies.next_msg(timeout=20)).data == b'"done"'
+    with pytest.raises(InvalidError, match="a concurrency of at least 1, got 0"):
+        PluginServer(served.nc, served.plugins, "billing", concurrency=0)
+
+
 async def test_stopping_lets_calls_end_and_takes_no_more(served: Served) -> None:
     slow = asyncio.create_task(served.caller.ask("billing.wait"))
     await served.billing.begun.wait()
@@ -259,7 +302,7 @@ async def is_alone(caller: Caller) -> bool:
 
 
 async def test_a_call_that_does_not_end_is_answered_when_the_service_stops(served: Served) -> None:
-    server = PluginServer(served.nc, served.server._plugins, "billing", closing_s=0.01)
+    server = PluginServer(served.nc, served.plugins, "billing", closing_s=0.01)
     await server.start()
     slow = asyncio.create_task(served.caller.ask(f"billing.wait.{server.id}"))
     await served.billing.begun.wait()
