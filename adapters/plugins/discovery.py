@@ -9,7 +9,7 @@ and its distribution's version.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal, NamedTuple
 
@@ -18,6 +18,7 @@ import msgspec
 from statewright.adapters.plugins.dependencies import found, key_of, load_order, unfit
 from statewright.adapters.plugins.errors import CircularDependency, InvalidPlugin, PluginDependencyNotSatisfied
 from statewright.adapters.plugins.plugin import Plugin
+from statewright.engine.workflows.errors import PluginNotFound
 
 GROUP = "statewright.plugins"
 
@@ -86,12 +87,16 @@ def _installed(each: Found, known: Mapping[str, Plugin], circle: tuple[str, ...]
     )
 
 
-def find_plugins(group: str = GROUP) -> tuple[Found, ...]:
-    """What is installed, by name. Raises nothing for what is broken: that is in `problem`."""
-    entries: dict[tuple[str, str], Found] = {}
-    for entry in entry_points(group=group):
-        # A folder that is on the path twice shows the same distribution twice.
-        entries.setdefault((entry.name, _origin(entry)), _load(entry))
+def find_plugins(group: str = GROUP, only: Collection[str] | None = None) -> tuple[Found, ...]:
+    """What is installed, by name; of `only` those entry points, the others are not even imported. Raises nothing for
+    what is broken: that is in `problem`; `PluginNotFound` for one of `only` that isn't there."""
+    # A folder that is on the path twice shows the same distribution twice.
+    points = {(entry.name, _origin(entry)): entry for entry in reversed([*entry_points(group=group)])}
+    if only is not None:
+        _check_installed(only, {name for name, _ in points})
+        wanted = {key_of(name) for name in only}
+        points = {place: entry for place, entry in points.items() if key_of(place[0]) in wanted}
+    entries = {place: _load(entry) for place, entry in points.items()}
     by_key: dict[str, Found] = {}
     for each in sorted(entries.values(), key=lambda one: (key_of(one.name), one.origin)):
         first = by_key.setdefault(key_of(each.name), each)
@@ -99,6 +104,13 @@ def find_plugins(group: str = GROUP) -> tuple[Found, ...]:
             said = f"expected one installed plugin '{each.name}', got one of {first.origin} and one of {each.origin}"
             by_key[key_of(each.name)] = first._replace(plugin=None, problem=InvalidPlugin(said))
     return tuple(by_key.values())
+
+
+def _check_installed(only: Collection[str], installed: set[str]) -> None:
+    known = {key_of(name) for name in installed}
+    if missing := sorted(name for name in only if key_of(name) not in known):
+        there = ", ".join(sorted(installed)) or "none"
+        raise PluginNotFound(f"expected installed plugins ({there}), got {', '.join(missing)}")
 
 
 def _load(entry: EntryPoint) -> Found:

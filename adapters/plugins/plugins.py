@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -126,10 +126,12 @@ class Plugins:
         again for it. Raises `InvalidPlugin` and `PluginExists`."""
         return self._add(source if isinstance(source, Plugin) else Plugin(source))
 
-    def discover(self, group: str = GROUP) -> tuple[Plugin, ...]:
-        """Register what is installed under the entry points of `group`. Raises `InvalidPlugin` with all that is wrong,
-        and then registers none."""
-        found = find_plugins(group)
+    def discover(self, only: Collection[str] | None = None, *, group: str = GROUP) -> tuple[Plugin, ...]:
+        """Register what is installed under the entry points of `group`, or `only` those of these names.
+
+        Raises `InvalidPlugin` with all that is wrong, `PluginNotFound` for what is not installed, and `PluginExists`;
+        then none is registered."""
+        found = find_plugins(group, only)
         wrong = [str(each.problem) for each in found if each.problem is not None]
         if wrong:
             raise InvalidPlugin("; ".join(wrong))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from statewright.adapters.plugins import InvalidPlugin, PluginExists, Plugins
+from statewright.adapters.plugins import InvalidPlugin, PluginExists, PluginNotFound, Plugins
 from tests.adapters.plugins.distributions import install
 
 GREETER = """
@@ -67,6 +67,15 @@ def test_whatever_is_wrong_with_an_entry_point_is_told_at_once_and_nothing_regis
     ):
         assert said in str(caught.value)
     assert plugins.info() == ()
+
+
+def test_only_what_is_named_is_imported(site: Path) -> None:
+    points = {"words": "only_words", "raising": "only_raising"}
+    install(site, "acme", "1", points, {"only_words": WORDS, "only_raising": "1 / 0"})
+    plugins = Plugins()
+    assert [each.name for each in plugins.discover(["Words"])] == ["words"]
+    with pytest.raises(PluginNotFound, match=r"expected installed plugins \(raising, words\), got nothing-such"):
+        plugins.discover(["nothing-such"])
 
 
 def test_two_distributions_with_one_plugin_are_refused(site: Path) -> None:
