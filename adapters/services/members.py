@@ -58,11 +58,18 @@ class LocalTarget:
         """Raises `InvalidError` if there is nothing to call."""
         self._service = service
         self._threads = threads
-        self._functions = {
-            name: StepFunction(f"{service}.{name}", function) for name, function in _callables(target).items()
-        }
+        self._functions: dict[str, StepFunction] = {}
+        for name, function in _callables(target).items():
+            try:
+                self._functions[name] = StepFunction(f"{service}.{name}", function)
+            except (TypeError, ValueError) as error:  # Some that are written in C don't say what they take.
+                if isinstance(target, Mapping):
+                    raise InvalidError(f"service '{service}' can't offer '{name}': {error}") from error
         if not self._functions:
-            raise InvalidError(f"expected service '{service}' to have a public method, got {target!r:.80}")
+            raise InvalidError(
+                f"expected service '{service}' to be an object with a public method, a module or a mapping of names to "
+                f"functions, got {target!s:.80}"
+            )
 
     @property
     def methods(self) -> frozenset[str]:
@@ -184,6 +191,8 @@ def _callables(target: object) -> dict[str, Callable[..., Any]]:
             for name, value in own.items()
             if inspect.isroutine(value) and getattr(value, "__module__", "") == target.__name__
         }
+    if type(target).__module__ == "builtins":  # A class, a function, a text: something was mistaken for an object.
+        return {}
     names = [name for name in dir(target) if not name.startswith("_")]
     # Looked at without being asked for: a property must not run because somebody registers its object.
     routines = (staticmethod, classmethod)

@@ -292,6 +292,9 @@ class Services:
             raise AlreadyExistsError(f"a service called '{profile.name}' is registered already")
         service = self._made(profile, strategy, circuit, remote=remote)
         service.is_registered = True
+        if known is not None and remote:  # It was announced before it was registered.
+            for member in known.members.values():
+                service.add(member)
         return service
 
     def _service_named(self, profile: Profile) -> Service:
@@ -302,11 +305,12 @@ class Services:
     def _made(
         self, profile: Profile, strategy: StrategyName | Strategy | None, circuit: CircuitPolicy | None, *, remote: bool
     ) -> Service:
+        chosen = self._strategy if strategy is None else _strategy(strategy)
         self._tell("service_registered", profile.name, "", "remote" if remote else "local")
         group = Member(GROUP, RemoteTarget(self._bus), is_remote=True) if remote and self._bus is not None else None
         service = Service(
             profile,
-            strategy=self._strategy if strategy is None else _strategy(strategy),
+            strategy=chosen,
             circuit=circuit or self._circuit,
             clock=self._clock,
             tell=self._tell,
