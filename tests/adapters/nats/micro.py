@@ -19,7 +19,7 @@ from nats.micro.request import Request, ServiceError
 from nats.micro.service import Service
 
 from statewright.adapters.nats.endpoint import Endpoint
-from tests.adapters.nats.support import WAIT_S, raw, url_of
+from tests.adapters.nats.support import WAIT_S, known, raw, url_of
 
 JAVASCRIPT = Path(__file__).parent / "javascript"
 
@@ -66,7 +66,7 @@ async def announce(
             await instance.service.add_endpoint(
                 name=f"{name}-own", subject=f"{subject}.{instance.name}", handler=handler
             )
-    await nc.flush()
+    await known(nc)
     return instance
 
 

@@ -21,7 +21,7 @@ from statewright.engine.errors import UnavailableError
 from statewright.engine.services import NobodyListens
 from statewright.statecharts.facts import Policy
 from tests.adapters.nats.micro import Answering, announce, answering, javascript
-from tests.adapters.nats.support import ORDER, eventually, raw, running_server, serving
+from tests.adapters.nats.support import ORDER, eventually, known, raw, running_server, serving
 from tests.adapters.services.asking import asking, kinds
 
 pytestmark = pytest.mark.integration
@@ -168,7 +168,7 @@ async def test_a_plain_subscriber_needs_no_announcement(tmp_path: Path) -> None:
         with pytest.raises(NobodyListens, match=r"no service answers on 'statewright\.calls\.billing\.charge'"):
             await ask(services, "charge", "billing")
         await nc.subscribe("statewright.calls.billing.*", cb=_replying(nc, b'{"receipt": 1}'))
-        await nc.flush()
+        await known(nc)
         assert await ask(services, "charge", "billing") == {"receipt": 1}
         assert services.get("billing").is_available
 
@@ -235,7 +235,7 @@ async def test_what_is_no_service_of_ours_is_left_alone(tmp_path: Path, answer: 
         answering(server.endpoint, "parser", "p1", metadata={"statewright-priority": "high", "statewright-tier": "x"}),
     ):
         await nc.subscribe("$SRV.INFO", cb=_replying(nc, answer))
-        await nc.flush()
+        await known(nc)
         async with looking(server.endpoint) as (services, _):
             (info,) = services.list_services()
             assert (info.name, info.priority, info.tier) == ("parser", 0, "standard")
@@ -302,7 +302,7 @@ async def test_a_charts_calls_go_through_the_registry(tmp_path: Path) -> None:
     ):
         engine.performer("call", services.perform)
         await nc.subscribe("statewright.calls.billing.*", cb=_replying(nc, b'{"receipt": "r-1"}'))
-        await nc.flush()
+        await known(nc)
         await client.start("order", id="o-1")
         await client.send("o-1", "charge")
 
