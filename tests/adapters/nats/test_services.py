@@ -19,7 +19,9 @@ from statewright.engine import EffectCall, PermanentError, RetryLater
 from statewright.engine.clock import SECOND_NS
 from statewright.engine.errors import UnavailableError
 from statewright.engine.services import NobodyListens
+from statewright.engine.workflows import Orchestrator
 from statewright.statecharts.facts import Policy
+from statewright.statecharts.workflows import Workflow, WorkflowStep
 from tests.adapters.nats.micro import Answering, announce, answering, javascript
 from tests.adapters.nats.support import ORDER, eventually, known, raw, running_server, serving
 from tests.adapters.services.asking import asking, kinds
@@ -292,6 +294,20 @@ async def test_a_javascript_service_answers_a_step(tmp_path: Path) -> None:
         await second.wait()
         left = [await services.call(asking("analyzer", "words", text="one two")) for _ in range(3)]
         assert [found["by"] for found in left] == ["js1"] * 3
+
+
+async def test_a_workflows_step_is_answered_in_javascript(tmp_path: Path) -> None:
+    step = WorkflowStep("count", service="word-count", method="words", parameters={"text": "${input.text}"})
+    store = f"sqlite:///{tmp_path / 'store.db'}"
+    async with (
+        running_server(tmp_path) as server,
+        javascript(server.endpoint, "js1"),
+        looking(server.endpoint) as (services, _),
+        Orchestrator.open(store, workflows=[Workflow("docs").add_step(step)], services=services) as orchestrator,
+    ):
+        execution = await orchestrator.execute("docs", {"text": "to be or not"})
+        assert (await orchestrator.wait(execution, timeout=30)).status == "completed"
+        assert (await orchestrator.step_result(execution, "count")).data == {"words": 4, "by": "js1"}
 
 
 async def test_a_charts_calls_go_through_the_registry(tmp_path: Path) -> None:
