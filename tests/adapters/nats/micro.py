@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import nats.errors
 import nats.micro
 import pytest
 from nats.aio.client import Client as NatsClient
@@ -68,6 +69,19 @@ async def announce(
             )
     await known(nc)
     return instance
+
+
+async def deserted(nc: NatsClient, subject: str) -> None:
+    """Wait until the server knows that nobody listens on `subject`. A request that comes before, from anybody, is lost
+    with whoever was killed."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                await nc.request(subject, timeout=0.2)  # type: ignore[arg-type]  # The driver takes any number.
+            except nats.errors.NoRespondersError:
+                return
+            except nats.errors.TimeoutError:
+                continue
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from statewright.engine.services import NobodyListens
 from statewright.engine.workflows import Orchestrator
 from statewright.statecharts.facts import Policy
 from statewright.statecharts.workflows import Workflow, WorkflowStep
-from tests.adapters.nats.micro import Answering, announce, answering, javascript
+from tests.adapters.nats.micro import Answering, announce, answering, deserted, javascript
 from tests.adapters.nats.support import ORDER, eventually, known, raw, running_server, serving
 from tests.adapters.services.asking import asking, kinds
 
@@ -110,11 +110,13 @@ async def test_a_killed_instance_costs_no_call(tmp_path: Path) -> None:
     async with (
         running_server(tmp_path) as server,
         answering(server.endpoint, "parser", "p1"),
+        raw(server.endpoint) as nc,
         looking(server.endpoint) as (services, events),
     ):
         async with answering(server.endpoint, "parser", "p2"):
             await services.check()
             assert {await ask(services) for _ in range(2)} == {"p1", "p2"}
+        await deserted(nc, "statewright.calls.parser.who.p2")
         assert [await ask(services) for _ in range(4)] == ["p1"] * 4
         lost = [event for event in events if event.kind == "instance_lost"]
         assert len(lost) == 1
@@ -274,6 +276,7 @@ async def test_a_javascript_service_answers_a_step(tmp_path: Path) -> None:
         running_server(tmp_path) as server,
         javascript(server.endpoint, "js1"),
         javascript(server.endpoint, "js2", "0.5") as second,
+        raw(server.endpoint) as nc,
         looking(server.endpoint, strategy="round_robin") as (services, _),
     ):
         (info,) = services.list_services("text-analysis")
@@ -292,6 +295,7 @@ async def test_a_javascript_service_answers_a_step(tmp_path: Path) -> None:
             await services.call(asking("analyzer", "stumble"))
         second.send_signal(signal.SIGKILL)
         await second.wait()
+        await deserted(nc, "statewright.calls.analyzer.words.js2")
         left = [await services.call(asking("analyzer", "words", text="one two")) for _ in range(3)]
         assert [found["by"] for found in left] == ["js1"] * 3
 
