@@ -84,7 +84,7 @@ class Discovery:
 
     def _target(self, announcement: Announcement) -> RemoteTarget:
         methods = announcement.own_methods if announcement.subject_word else announcement.methods
-        return RemoteTarget(self._bus, announcement.subject_word, frozenset(methods))
+        return RemoteTarget(announcement.service, self._bus, announcement.subject_word, frozenset(methods))
 
     def _miss(self, service: Service, found: set[str]) -> None:
         remote = [member for member in service.members.values() if member.is_remote]

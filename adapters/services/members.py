@@ -11,9 +11,11 @@ import inspect
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from statewright.adapters.services.balancing import Candidate
 from statewright.adapters.services.measures import CallMeasure, InstanceMetrics
@@ -34,21 +36,13 @@ Load = Callable[[], float]
 _LOG = logging.getLogger("statewright.services")
 
 
-class Request(NamedTuple):
-    """One call on its way: `effect` is what a bus is given."""
-
-    method: str
-    call: StepCall
-    effect: EffectCall
-
-
 class Target(Protocol):
     """Performs calls at one instance. `methods`: those that it has, empty if that isn't known."""
 
     @property
     def methods(self) -> frozenset[str]: ...
 
-    async def perform(self, request: Request) -> Any: ...
+    async def perform(self, call: StepCall) -> Any: ...
 
 
 class LocalTarget:
@@ -75,15 +69,17 @@ class LocalTarget:
     def methods(self) -> frozenset[str]:
         return frozenset(self._functions)
 
-    async def perform(self, request: Request) -> Any:
+    async def perform(self, call: StepCall) -> Any:
         """Raises `ServiceNotFound`, `InvalidParameters`, and what the method raises."""
-        function = self._functions.get(request.method)
+        function = self._functions.get(call.method)
         if function is None:
             has = ", ".join(sorted(self._functions))
-            raise ServiceNotFound(f"service '{self._service}' has no method '{request.method}'; it has {has}")
-        if not isinstance(request.call.parameters, Mapping):
-            raise InvalidParameters(f"expected parameters by name for {function.name}, got {request.call.parameters!r}")
-        bound = function.bind(request.call, given={}, subject="")
+            raise ServiceNotFound(f"service '{self._service}' has no method '{call.method}'; it has {has}")
+        if call.parameters is None:  # A `call` effect without data.
+            call = msgspec.structs.replace(call, parameters={})
+        if not isinstance(call.parameters, Mapping):
+            raise InvalidParameters(f"expected parameters by name for {function.name}, got {call.parameters!r:.80}")
+        bound = function.bind(call, given={}, subject="")
         result: Any = bound() if function.is_async else await self._threads.run(function.name, bound)
         # A partial of a coroutine function, say, looks like a plain function until it is called.
         return await result if inspect.isawaitable(result) else result
@@ -92,7 +88,10 @@ class LocalTarget:
 class RemoteTarget:
     """Instances on the bus: the one with this subject word, or with "" whichever the queue group chooses."""
 
-    def __init__(self, bus: ServiceBus, subject_word: str = "", methods: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, service: str, bus: ServiceBus, subject_word: str = "", methods: frozenset[str] = frozenset()
+    ) -> None:
+        self._service = service
         self._bus = bus
         self.subject_word = subject_word
         self._methods = methods
@@ -101,8 +100,13 @@ class RemoteTarget:
     def methods(self) -> frozenset[str]:
         return self._methods
 
-    async def perform(self, request: Request) -> Any:
-        return await self._bus.call(request.effect, self.subject_word)
+    async def perform(self, call: StepCall) -> Any:
+        """The effect that goes out keeps the step's own terms, pulse and identity."""
+        name = f"{self._service}.{call.method}"
+        effect = call.effect or EffectCall(
+            call.effect_id, call.execution_id, name, "call", None, call.attempt, deadline=call.deadline_ns
+        )
+        return await self._bus.call(replace(effect, name=name, kind="call", data=call.parameters), self.subject_word)
 
 
 @dataclass

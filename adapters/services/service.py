@@ -23,12 +23,13 @@ from statewright.adapters.services.circuit import (
 )
 from statewright.adapters.services.events import ServiceEventKind
 from statewright.adapters.services.measures import CallMeasure, Outcome, ServiceMetrics, Uptime
-from statewright.adapters.services.members import Member, Request
+from statewright.adapters.services.members import Member
 from statewright.adapters.services.selection import ServiceInfo, Tier
 from statewright.engine.calls import EffectCancelled, PermanentError, RetryLater
 from statewright.engine.clock import Clock
 from statewright.engine.errors import UnavailableError
 from statewright.engine.services import NobodyListens
+from statewright.engine.workflows.calls import StepCall
 from statewright.engine.workflows.errors import InvalidParameters, ServiceNotFound
 from statewright.statecharts.facts import Json
 
@@ -82,20 +83,20 @@ class Service:
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
-    async def call(self, request: Request) -> Json:
+    async def call(self, call: StepCall) -> Json:
         """Perform it at the instance whose turn it is. Raises `RetryLater` while the circuit is open, `ServiceNotFound`
         for a method that isn't there, `UnavailableError` without an instance, and what the instance raises."""
-        self._check_method(request.method)
+        self._check_method(call.method)
         generation = self._admit()
         began_at = self._clock.now()
         self._measure.begin()
         outcome: Outcome = "failed"
         try:
-            result = await self._ask(request)
+            result = await self._ask(call)
             outcome = "succeeded"
             return result
         except BaseException as error:
-            outcome = self._judge(error, request)
+            outcome = self._judge(error, call)
             raise
         finally:
             self._measure.end(outcome, self._clock.now() - began_at)
@@ -107,17 +108,17 @@ class Service:
             has = ", ".join(sorted(known))
             raise ServiceNotFound(f"service '{self.profile.name}' has no method '{method}'; it has {has}")
 
-    async def _ask(self, request: Request) -> Json:
+    async def _ask(self, call: StepCall) -> Json:
         tried: set[str] = set()
-        while (member := self._choose(request.method, tried)) is not None:
+        while (member := self._choose(call.method, tried)) is not None:
             tried.add(member.id)
             try:
-                return await self._perform(member, request)
+                return await self._perform(member, call)
             except NobodyListens as error:
                 self.lose(member, str(error))
         if self.group is not None and self.group.id not in tried:
-            return await self._perform(self.group, request)
-        raise UnavailableError(f"no instance of service '{self.profile.name}' is there for '{request.method}' now")
+            return await self._perform(self.group, call)
+        raise UnavailableError(f"no instance of service '{self.profile.name}' is there for '{call.method}' now")
 
     def _choose(self, method: str, tried: set[str]) -> Member | None:
         alive = [member for member in self.members.values() if member.is_alive]
@@ -135,13 +136,13 @@ class Service:
         chosen, self._turn = self._strategy([member.candidate for member in free], self._turn)
         return next(member for member in free if member.id == chosen)
 
-    async def _perform(self, member: Member, request: Request) -> Json:
+    async def _perform(self, member: Member, call: StepCall) -> Json:
         began_at = self._clock.now()
         member.measure.begin()
         self.refresh()
         outcome: Outcome = "failed"
         try:
-            result = await member.target.perform(request)
+            result = await member.target.perform(call)
             outcome = "succeeded"
         except NobodyListens:
             outcome = "unheard"
@@ -149,7 +150,7 @@ class Service:
                 self.lose(member, "nobody listens")
             raise
         except BaseException as error:
-            outcome = self._judge(error, request)
+            outcome = self._judge(error, call)
             raise
         finally:
             member.measure.end(outcome, self._clock.now() - began_at)
@@ -158,14 +159,14 @@ class Service:
             self.find(member)
         return result
 
-    def _judge(self, error: BaseException, request: Request) -> Outcome:
+    def _judge(self, error: BaseException, call: StepCall) -> Outcome:
         if isinstance(error, InvalidParameters | ServiceNotFound):
             return "unheard"
         if isinstance(error, PermanentError | RetryLater):
             return "refused"  # Both are answers: of somebody who is there, and knows what can be done.
         if isinstance(error, Exception) and not isinstance(error, EffectCancelled):
             return "failed"
-        deadline = request.call.deadline_ns  # Cancelled: because its time was up, or because nobody needs it any more?
+        deadline = call.deadline_ns  # Cancelled: because its time was up, or because nobody needs it any more?
         return "failed" if deadline and self._clock.now() >= deadline else "unheard"
 
     # -- the circuit ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,7 +25,7 @@ from statewright.adapters.services.discovery import Discovery
 from statewright.adapters.services.events import Listener, Listeners, ServiceEvent, ServiceEventKind
 from statewright.adapters.services.measures import ServiceMetrics
 from statewright.adapters.services.members import HEALTH_TIMEOUT_S, Health, Load, LocalTarget, Member, RemoteTarget
-from statewright.adapters.services.requests import criteria_of, from_effect, from_step
+from statewright.adapters.services.requests import criteria_of, from_effect
 from statewright.adapters.services.selection import Criteria, ServiceInfo, Tier, best, lacks
 from statewright.adapters.services.service import Profile, Service
 from statewright.engine.calls import EffectCall, RetryLater
@@ -214,15 +213,12 @@ class Services:
 
         Raises `ServiceNotFound`, `InvalidParameters`, other `PermanentError`s that the service raises, `RetryLater`
         (the circuit is open, or the service says so), `UnavailableError`, and whatever a local method raises."""
-        request = from_step(call)
-        service = self._resolve(call.service, criteria_of(call))
-        return await service.call(request._replace(effect=_named(request.effect, service, call.method)))
+        return await self._resolve(call.service, criteria_of(call)).call(call)
 
     async def perform(self, effect: EffectCall) -> Any:
         """Perform a chart's `call` effect, as `engine.performer("call", services.perform)` has it: with the balancing,
         circuits and local services of this registry. Raises as `call` does."""
-        request = from_effect(effect)
-        return await self._resolve(request.call.service, None).call(request)
+        return await self.call(from_effect(effect))
 
     def _resolve(self, name: str, criteria: Criteria | None) -> Service:
         """The service that is to be asked. Raises `ServiceNotFound`, `RetryLater`, `UnavailableError`."""
@@ -307,7 +303,11 @@ class Services:
     ) -> Service:
         chosen = self._strategy if strategy is None else _strategy(strategy)
         self._tell("service_registered", profile.name, "", "remote" if remote else "local")
-        group = Member(GROUP, RemoteTarget(self._bus), is_remote=True) if remote and self._bus is not None else None
+        group = (
+            Member(GROUP, RemoteTarget(profile.name, self._bus), is_remote=True)
+            if remote and self._bus is not None
+            else None
+        )
         service = Service(
             profile,
             strategy=chosen,
@@ -332,11 +332,6 @@ class Services:
 
 def _asking(criteria: Criteria, name: str) -> Criteria:
     return msgspec.structs.replace(criteria, interface=criteria.interface or name)
-
-
-def _named(effect: EffectCall, service: Service, method: str) -> EffectCall:
-    """What a bus is told: the service that was chosen, where the step named an interface."""
-    return replace(effect, name=f"{service.profile.name}.{method}")
 
 
 def _strategy(strategy: StrategyName | Strategy) -> Strategy:
