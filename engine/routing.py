@@ -15,12 +15,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from cel_expr_python import cel
 
 from statewright.engine.calls import PermanentError
 from statewright.engine.errors import InvalidError
@@ -29,7 +27,7 @@ from statewright.engine.workflows.errors import InvalidParameters
 from statewright.engine.workflows.parameters import Facts, Parameters
 from statewright.statecharts.documents import read_document
 from statewright.statecharts.errors import ChartError
-from statewright.statecharts.expressions import ExpressionError, compile_text, environment, evaluate_text
+from statewright.statecharts.expressions import ExpressionError, Formula
 from statewright.statecharts.facts import Json
 
 RULES_MAX = 10_000
@@ -102,8 +100,8 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Compiled(NamedTuple):
     rule: Rule
-    condition: cel.Expression
-    confidence: cel.Expression | None
+    condition: Formula
+    confidence: Formula | None
     parameters: Parameters
 
 
@@ -193,7 +191,7 @@ class Router:
     def _try(self, compiled: _Compiled, given: Json) -> tuple[RuleVerdict, float]:
         rule = compiled.rule
         try:
-            holds = evaluate_text(compiled.condition, {"input": given})
+            holds = compiled.condition.evaluate({"input": given})
             if not isinstance(holds, bool):
                 raise ExpressionError(f"expected true or false, got {holds!r:.60}")
             if not holds:
@@ -209,7 +207,7 @@ class Router:
     def _confidence(self, compiled: _Compiled, given: Json) -> float:
         if compiled.confidence is None:
             return float(compiled.rule.confidence)
-        value = evaluate_text(compiled.confidence, {"input": given})
+        value = compiled.confidence.evaluate({"input": given})
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise ExpressionError(f"expected a confidence from 0 to 1, got {value!r:.60}")
         return float(value)
@@ -243,16 +241,14 @@ def _compiled(router: str, rule: Rule) -> _Compiled:
     return _Compiled(rule, condition, confidence, _parameters(rule.parameters, place))
 
 
-def _expression(text: str, place: str, types: tuple[str, ...]) -> cel.Expression:
+def _expression(text: str, place: str, types: tuple[str, ...]) -> Formula:
     try:
-        compiled = compile_text(_environment(), text)
+        formula = Formula(text, ["input"])
     except ExpressionError as error:
-        seen = "; it may use input" if "undeclared" in str(error) else ""
-        raise InvalidRouter(f"{place}: {text!r} is no CEL expression: {error}{seen}") from None
-    kind = compiled.return_type().name().lower()
-    if kind not in types:
-        raise InvalidRouter(f"{place}: expected {types[0]}, but {text!r} is {kind}")
-    return compiled
+        raise InvalidRouter(f"{place}: {text!r} is no CEL expression: {error}") from None
+    if formula.type not in types:
+        raise InvalidRouter(f"{place}: expected {types[0]}, but {text!r} is {formula.type}")
+    return formula
 
 
 def _parameters(written: Mapping[str, Json], place: str) -> Parameters:
@@ -269,8 +265,3 @@ def _share(value: float, place: str) -> float:
     if not 0 <= value <= 1:
         raise InvalidRouter(f"{place}: expected a number from 0 to 1, got {value}")
     return value
-
-
-@cache
-def _environment() -> cel.Env:
-    return environment({"input": cel.Type.DYN})

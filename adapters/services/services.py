@@ -237,7 +237,7 @@ class Services:
         if self._bus is None:
             there = ", ".join(sorted(self._services)) or "none"
             raise ServiceNotFound(f"no service is called '{name}' or has that interface; registered: {there}")
-        return self._service_named(_profile(name))
+        return self._service_named(Profile(name=name))  # The bus refuses what can't be a subject.
 
     # -- health --------------------------------------------------------------------------------------------------------
 

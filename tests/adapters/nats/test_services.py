@@ -174,6 +174,8 @@ async def test_a_plain_subscriber_needs_no_announcement(tmp_path: Path) -> None:
         await nc.subscribe("statewright.calls.billing.*", cb=_replying(nc, b'{"receipt": 1}'))
         await known(nc)
         assert await ask(services, "charge", "billing") == {"receipt": 1}
+        with pytest.raises(PermanentError, match=r"expected a subject of dot-separated words.*'bill ing\.charge'"):
+            await ask(services, "charge", "bill ing")
         assert services.get("billing").is_available
 
 
