@@ -160,6 +160,8 @@ def test_a_tombstone_takes_the_place_of_all(recorder: InstanceRecorder) -> None:
     assert list(recorder.prune([tombstone("a")])) == ["a"]
     assert recorder.select_instance("a") is None
     assert [*recorder.select_inbox("a", 9), *recorder.select_effects("a"), *recorder.select_timers("a")] == []
+    assert list(recorder.select_steps("a")) == []
+    assert len(recorder.select_steps("b")) == 1
     (left,) = recorder.located_events("a")
     assert (left.id, left.originator_version, left.topic) == (last + 1, 3, "instance_pruned")
     assert len(recorder.located_events("b")) == 2
@@ -186,10 +188,13 @@ def test_what_is_restored_is_what_was_pruned(recorder: InstanceRecorder) -> None
     ended(recorder, "b")
     row, events = recorder.select_instance("a"), recorder.located_events("a")
     identities, effects = recorder.select_inbox("a", 9), recorder.select_effects("a")
+    steps = recorder.select_steps("a")
     assert row is not None
+    assert len(steps) == 1
     recorder.prune([tombstone("a")])
-    recorder.restore(row, events, identities, effects)
+    recorder.restore(row, events, identities, effects, steps)
     assert recorder.select_instance("a") == row
+    assert list(recorder.select_steps("a")) == list(steps)
     assert list(recorder.located_events("a")) == list(events)
     assert list(recorder.select_inbox("a", 9)) == list(identities)
     assert list(recorder.select_effects("a")) == list(effects)
