@@ -171,13 +171,6 @@ class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
     policy: Policy | None = None
 
 
-class StepRecord(msgspec.Struct, frozen=True):
-    """What a `record` action says: `step` of a workflow now has `status` (running, completed, failed, skipped, ...)."""
-
-    step: str
-    status: str
-
-
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of one macrostep.
 
@@ -187,8 +180,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     that changed with their new values, `history` the history values that changed, `timers`, `requests` (to other
     sessions) and `effects` in order, `raised` the names of internal events processed. `status` is "completed" once a
     top-level final state was entered, then `output` is its donedata; the configuration is then the one before the
-    final exit. Effects that are cancelled in the macrostep that asks for them are left out. `records` is what the
-    macrostep says about steps of a workflow, in order.
+    final exit. Effects that are cancelled in the macrostep that asks for them are left out.
     """
 
     snapshot: Snapshot
@@ -204,7 +196,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     effects: tuple[Effect, ...] = ()
     raised: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
-    records: tuple[StepRecord, ...] = ()
     status: Literal["active", "completed", "failed"] = "active"
     output: Json = None
     error: str = ""

@@ -9,7 +9,7 @@ from eventsourcing.persistence import IntegrityError, StoredEvent, Tracking
 
 from statewright.engine.recorder import Changes, EndedFilter, InstanceRecorder
 from tests.contracts.recorders import Harness
-from tests.contracts.rows import effect, event, inbox, instance, parked, timer
+from tests.contracts.rows import effect, event, inbox, instance, parked, step, timer
 
 EVER = 2**62
 
@@ -19,10 +19,11 @@ def tombstone(instance_id: str = "a", sequence: int = 3) -> StoredEvent:
 
 
 def ended(recorder: InstanceRecorder, instance_id: str = "a", **fields: Any) -> None:
-    """An instance with two facts, an identity, an effect that is done."""
+    """An instance with two facts, an identity, an effect and a step that are done."""
     row = instance(instance_id, **{"status": "completed", "sequence": 2, "ended_at": 50, **fields})
     effects = [effect(instance_id=instance_id)._replace(state="done")]
     changes = Changes(inbox=[inbox(instance_id=instance_id)], instances=[row], effects_requested=effects)
+    changes.steps.append(step(status="completed", instance_id=instance_id, started_at=5, ended_at=9))
     recorder.insert_events([event(instance_id, 1), event(instance_id, 2)], changes=changes)
 
 
