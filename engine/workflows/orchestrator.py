@@ -7,7 +7,6 @@ kept here but which functions, plugins and services perform steps in this proces
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -27,11 +26,11 @@ from statewright.engine.workflows.errors import (
 )
 from statewright.engine.workflows.executions import ExecutionMetrics, ExecutionStatus, metrics_of, status_of
 from statewright.engine.workflows.performer import StepPerformer
-from statewright.engine.workflows.plans import Plan, Plans, workflow_in
+from statewright.engine.workflows.plans import Plan, Plans, workflow_in, workflow_of
 from statewright.engine.workflows.results import StepResult, read_effects, read_results
 from statewright.engine.workflows.waiting import Waiting
 from statewright.statecharts.chart import Chart
-from statewright.statecharts.workflows import Workflow
+from statewright.statecharts.workflows import Workflow, WorkflowDefinition
 
 ACTIVE = ("active", "paused")
 PAGE = 100
@@ -131,32 +130,23 @@ class Orchestrator:
                 f"workflow '{workflow.id}' version '{workflow.version}' is stored with other content; give the changed "
                 "workflow a new version"
             ) from error
-        performer.register(workflow.id, {**self._named_in(workflow), **workflow.functions})
+        performer.register(chart.name, {**self._named_in(workflow_of(chart.definition)), **workflow.functions})
         return workflow
 
     async def unregister(self, workflow_id: str) -> None:
         """Start no more executions of it in this process; those that run go on, and so do their records. Raises
         `WorkflowNotFound`."""
-        await self.get_workflow(workflow_id)
+        await self._chart(workflow_id, None)
         self.engine.definitions.withdraw(workflow_id)
 
     async def get_workflow(self, workflow_id: str, version: str | None = None) -> Workflow:
         """The newest, or that of a version. Raises `WorkflowNotFound`."""
-        try:
-            chart = await self.engine.on_reader(self.engine.definitions.named, workflow_id, version)
-        except NotFoundError as error:
-            known = ", ".join(one.id for one in await self.list_workflows()) or "none"
-            wanted = f"'{workflow_id}'" if version is None else f"'{workflow_id}' version '{version}'"
-            raise WorkflowNotFound(f"no workflow {wanted}; there are: {known}") from error
-        workflow = Workflow.of(chart.definition)
-        if workflow is None:
-            raise WorkflowNotFound(f"'{workflow_id}' is a chart, not a workflow of steps: use the engine's `start`")
-        return workflow
+        return self._workflow(await self._chart(workflow_id, version))
 
     async def list_workflows(self) -> list[Workflow]:
         """All that can be executed here, each in its newest version, by id."""
         charts = [chart for _, chart in sorted(self.engine.charts.items())]
-        return [workflow for chart in charts if (workflow := Workflow.of(chart.definition)) is not None]
+        return [self._workflow(chart) for chart in charts if workflow_of(chart.definition) is not None]
 
     # Executions
 
@@ -175,7 +165,7 @@ class Orchestrator:
         `UnavailableError`."""
         if input is not None and not isinstance(input, Mapping):
             raise InvalidError(f"expected the input of '{workflow_id}' to be a mapping, got {type(input).__name__}")
-        await self.get_workflow(workflow_id, version)
+        await self._chart(workflow_id, version)
         context: dict[str, Any] = {"input": dict(input or {})}
         if transaction:
             context["transaction"] = transaction
@@ -286,6 +276,11 @@ class Orchestrator:
         effects = await self.engine.on_reader(read_effects, self.engine.log, execution_id)
         return metrics_of(status_of(row, plan), results, effects, self.engine.clock.now())
 
+    def unperformed(self) -> list[str]:
+        """The kinds of steps that the workflows here ask for and nobody in this process performs: they wait in the
+        store for a process where somebody does."""
+        return sorted(self._opened.unperformed(self.engine.charts.values()))
+
     # What the above have in common
 
     @property
@@ -326,21 +321,37 @@ class Orchestrator:
             )
         return found
 
-    def _named_in(self, workflow: Workflow) -> dict[str, Callable[..., Any]]:
-        """Of the functions given by name, those that the steps of `workflow` name."""
-        steps = (*workflow.steps, *dict(workflow.rollback).values())
-        return {step.function: self._functions[step.function] for step in steps if step.function in self._functions}
+    async def _chart(self, workflow_id: str, version: str | None) -> Chart:
+        """The chart of a workflow, the newest or that of a version. Raises `WorkflowNotFound`."""
+        chart = self.engine.charts.get(workflow_id)
+        if chart is None or version not in (None, chart.version):
+            try:
+                chart = await self.engine.on_reader(self.engine.definitions.named, workflow_id, version)
+            except NotFoundError as error:
+                known = ", ".join(one.id for one in await self.list_workflows()) or "none"
+                wanted = f"'{workflow_id}'" if version is None else f"'{workflow_id}' version '{version}'"
+                raise WorkflowNotFound(f"no workflow {wanted}; there are: {known}") from error
+        if await self._opened_plans.of(chart.name, chart.version, chart.digest) is None:
+            raise WorkflowNotFound(f"'{workflow_id}' is a chart, not a workflow of steps: use the engine's `start`")
+        return chart
+
+    def _workflow(self, chart: Chart) -> Workflow:
+        """What a chart was compiled from, with the functions that are known here."""
+        return Workflow.from_tree(chart.definition.meta["workflow"], self._opened.functions(chart.name))
+
+    def _named_in(self, workflow: WorkflowDefinition | None) -> dict[str, Callable[..., Any]]:
+        """Of the functions given by name, those that the steps of a workflow name."""
+        if workflow is None or not self._functions:
+            return {}
+        named = {step.function for one in workflow.steps for step in (one, one.rollback) if step is not None}
+        return {name: function for name, function in self._functions.items() if name in named}
 
     async def _adopt_stored(self) -> None:
-        """Perform the steps of the workflows that are there already, all versions that somebody may be pinned to."""
+        """Perform the steps of the workflows that are there already, of all versions that somebody may be pinned to."""
+        for row in await self.engine.on_reader(self.engine.recorder.select_definitions) if self._functions else ():
+            self._opened.register(row.name, self._named_in(workflow_in(row.json)))
         for chart in self.engine.charts.values():
-            workflow = Workflow.of(chart.definition)
-            if workflow is not None:
-                self._opened.register(workflow.id, {**self._named_in(workflow), **chart.step_functions})
-        if self._functions:
-            for row in await self.engine.on_reader(self.engine.recorder.select_definitions):
-                if (stored := await asyncio.to_thread(workflow_in, row.json)) is not None:
-                    self._opened.register(stored.id, self._named_in(stored))
+            self._opened.register(chart.name, chart.step_functions)
 
 
 def _check_running(row: InstanceRow, what: str) -> None:

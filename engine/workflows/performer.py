@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -32,8 +32,10 @@ from statewright.engine.workflows.functions import StepFunction
 from statewright.engine.workflows.parameters import Facts
 from statewright.engine.workflows.plans import Needs, Plan, Plans
 from statewright.engine.workflows.results import Data, read_data, read_last
+from statewright.statecharts.chart import Chart
+from statewright.statecharts.definition import RunStep, walk_actions
 from statewright.statecharts.facts import Json
-from statewright.statecharts.workflows import WorkflowStep
+from statewright.statecharts.workflows.model import WorkflowStep
 
 __all__ = ["Caller", "StepCall", "StepPerformer"]
 
@@ -65,18 +67,20 @@ class StepPerformer:
 
     def register(self, workflow: str, functions: Mapping[str, Callable[..., Any]]) -> None:
         """These perform the function steps of `workflow` from now on, of all its versions."""
-        known = self._functions.setdefault(workflow, {})
+        known = self._functions.setdefault(workflow, {}) if functions else {}
         for name, function in functions.items():
             known[name] = StepFunction(name, function)
             self._engine.performer(function_kind(workflow, name), self._perform)
 
-    def can_perform(self, plan: Plan, step: WorkflowStep) -> bool:
-        """Whether this process does."""
-        if step.function:
-            return step.function in self._functions.get(plan.workflow.id, {})
-        if step.plugin:
-            return self._plugins is not None
-        return self._engine.performers.performer_of(SERVICE) is not None
+    def functions(self, workflow: str) -> dict[str, Callable[..., Any]]:
+        """Those that are known of a workflow."""
+        return {name: one.function for name, one in self._functions.get(workflow, {}).items()}
+
+    def unperformed(self, charts: Iterable[Chart]) -> set[str]:
+        """The kinds of steps that `charts` ask for and that are not performed here."""
+        actions = (action for chart in charts for action in walk_actions(chart.definition))
+        wanted = {f"step.{action.by}" for action in actions if isinstance(action, RunStep) and action.by}
+        return {kind for kind in wanted if self._engine.performers.performer_of(kind) is None}
 
     async def _perform(self, effect: EffectCall) -> Json:
         execution, plan = await self._pinned(effect)
@@ -154,19 +158,23 @@ class StepPerformer:
         first = execution.context.get("input")
         given: dict[str, Json] = {"input": first, "previous": first, "results": {}}
         data = Data({}, {})
-        if needs.steps or needs.before or needs.results:
+        if needs.steps or needs.before:
             data, previous = await self._read(self._read_needed, execution.id, plan, needs)
-            given["results"] = {group: data.steps[group] for group in needs.results if group in data.steps}
+            given["results"] = {member: data.steps[member] for member in needs.results if member in data.steps}
             if previous is not None:
                 given["previous"] = previous[0]
         return given, Facts(first, data.steps, given["previous"], given["results"], data.absent)
 
     def _read_needed(self, execution_id: str, plan: Plan, needs: Needs) -> tuple[Data, tuple[Json] | None]:
-        """On the reading thread."""
+        """On the reading thread. What a fallback has done counts as done by the step that it stands for."""
         log = self._engine.log
-        named = needs.steps.union(needs.results)
-        data = read_data(log, execution_id, named) if named else Data({}, {})
-        return data, read_last(log, execution_id, plan.order, needs.before) if needs.before else None
+        steps, absent = {}, {}
+        if needs.steps:
+            found = read_data(log, execution_id, plan.with_fallbacks(needs.steps))
+            absent = dict(found.absent)
+            done = ((step, plan.stand_in(step, found.steps)) for step in needs.steps)
+            steps = {step: found.steps[by] for step, by in done if by in found.steps}
+        return Data(steps, absent), read_last(log, execution_id, plan.line, needs.before) if needs.before else None
 
     async def _read(self, function: Callable[..., T], *args: Any) -> T:
         """Read from the store, again while it can't be read: that is no fault of the step's, whose attempts it must not

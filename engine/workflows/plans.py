@@ -18,7 +18,8 @@ from statewright.engine.errors import UnusableError
 from statewright.engine.recorder import InstanceRecorder
 from statewright.engine.workflows.parameters import Parameters
 from statewright.statecharts.definition import Definition
-from statewright.statecharts.workflows import Workflow, WorkflowStep
+from statewright.statecharts.facts import Json
+from statewright.statecharts.workflows.model import WorkflowDefinition, WorkflowStep, fallbacks
 
 PLANS_MAX = 256
 """How many definitions are kept."""
@@ -28,27 +29,33 @@ class Needs(NamedTuple):
     """What has to be read before a step's parameters can be resolved."""
 
     steps: frozenset[str]
-    """Whose data the templates mention."""
-    before: int
-    """In a pipeline: how many steps come before it, in `Plan.order`, if the data of the last completed one is asked
-    for; else 0."""
+    """Whose data is asked for: of those that templates mention, and of the group that a step merges."""
     results: Sequence[str]
-    """For the step that merges a group: the group's steps, if they are asked for."""
+    """Those of the group."""
+    before: int
+    """In a pipeline: how many places of `Plan.line` come before the step, if the data of the last completed one is asked
+    for; else 0."""
 
 
 class Plan:
-    """One workflow, as pinned by one digest. `order`: its steps as they were added, without rollback steps."""
+    """One workflow, as pinned by one digest.
 
-    def __init__(self, workflow: Workflow) -> None:
+    steps: by id, in their order, without rollback steps. rollback: the compensation of each step that has one, by that
+    step's id. line: what follows on what in a pipeline; each place is a step and, if it has one, the fallback that is
+    done in its stead.
+    """
+
+    def __init__(self, workflow: WorkflowDefinition) -> None:
         self.workflow = workflow
         self.steps: Mapping[str, WorkflowStep] = {step.id: step for step in workflow.steps}
-        self.rollback: Mapping[str, WorkflowStep] = dict(workflow.rollback)
-        """By the step that is compensated."""
-        self.order = tuple(self.steps)
+        self.rollback: Mapping[str, WorkflowStep] = {s.id: s.rollback for s in workflow.steps if s.rollback is not None}
+        self.fallbacks = fallbacks(workflow)
         self._performed = {**self.steps, **{step.id: step for step in self.rollback.values()}}
         self._merged = {group.merge: group.steps for group in workflow.groups if group.merge}
-        self._position = {step: index for index, step in enumerate(self.order)}
         self._parameters: dict[str, Parameters] = {}
+        stand_ins = set(self.fallbacks.values())
+        self.line = tuple(self._with_fallback(step) for step in self.steps if step not in stand_ins)
+        self._position = {step: index for index, place in enumerate(self.line) for step in place}
 
     def step(self, step: str) -> WorkflowStep | None:
         """Any step that is performed, rollback steps among them."""
@@ -71,7 +78,24 @@ class Plan:
         """`uses`: what of `parameters.NAMES` is asked for."""
         results = self._merged.get(step.id, ()) if "results" in uses else ()
         is_piped = "previous" in uses and self.workflow.mode == "pipeline"
-        return Needs(self.parameters(step).steps, self._position.get(step.id, 0) if is_piped else 0, results)
+        steps = self.parameters(step).steps.union(results)
+        return Needs(steps, results, self._position.get(step.id, 0) if is_piped else 0)
+
+    def with_fallbacks(self, steps: frozenset[str]) -> frozenset[str]:
+        """`steps` and whatever may have been done in their stead."""
+        if not self.fallbacks:
+            return steps
+        return steps.union(other for step in steps for other in self._with_fallback(step))
+
+    def _with_fallback(self, step: str) -> tuple[str, ...]:
+        found = [step]
+        while (stand_in := self.fallbacks.get(found[-1])) is not None and stand_in not in found:
+            found.append(stand_in)
+        return tuple(found)
+
+    def stand_in(self, step: str, data: Mapping[str, Json]) -> str:
+        """Whose data is that of `step`: its own, or that of the fallback that was done in its stead."""
+        return next((one for one in self._with_fallback(step) if one in data), step)
 
 
 class Plans:
@@ -93,7 +117,7 @@ class Plans:
         return plan
 
 
-def read_workflow(recorder: InstanceRecorder, name: str, version: str, digest: str) -> Workflow | None:
+def read_workflow(recorder: InstanceRecorder, name: str, version: str, digest: str) -> WorkflowDefinition | None:
     """What a stored definition was compiled from, None if not from a workflow. Raises `UnusableError`."""
     row = recorder.select_definition(name, version)
     if row is None or row.digest != digest:
@@ -101,8 +125,16 @@ def read_workflow(recorder: InstanceRecorder, name: str, version: str, digest: s
     return workflow_in(row.json)
 
 
-def workflow_in(definition: str) -> Workflow | None:
+def workflow_in(definition: str) -> WorkflowDefinition | None:
     """What the JSON of a definition was compiled from."""
     if '"workflow"' not in definition:  # Most are charts.
         return None
-    return Workflow.of(msgspec.json.decode(definition, type=Definition))
+    return workflow_of(msgspec.json.decode(definition, type=Definition))
+
+
+def workflow_of(definition: Definition) -> WorkflowDefinition | None:
+    """What it was compiled from, None if not from a workflow."""
+    try:
+        return msgspec.convert(definition.meta.get("workflow"), WorkflowDefinition)
+    except msgspec.ValidationError:
+        return None

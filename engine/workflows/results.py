@@ -13,10 +13,8 @@ import msgspec
 
 from statewright.engine.clock import SECOND_NS
 from statewright.engine.events import ENDED, Trigger
-from statewright.engine.instance import result_id
 from statewright.engine.log import InstanceLog
 from statewright.engine.recorder import EffectRow, InstanceRow
-from statewright.engine.requests import EFFECT_SOURCE
 from statewright.engine.steps import StepRow
 from statewright.statecharts.facts import Json
 
@@ -64,20 +62,21 @@ def read_data(log: InstanceLog, execution_id: str, steps: Collection[str]) -> Da
     found: dict[str, Json] = {}
     absent: dict[str, str] = {}
     for row in log.instances.select_steps(execution_id, steps):
-        if row.status == "completed" or row.status in _UNDONE:
+        if row.status == "completed":
             found[row.step] = _data_of(log, row)
         else:
             absent[row.step] = row.status
     return Data(found, absent)
 
 
-def read_last(log: InstanceLog, execution_id: str, order: Sequence[str], before: int) -> tuple[Json] | None:
-    """The data of the last of the first `before` steps of `order` that is completed, None if none is. Costs what is
-    passed over on the way, no more."""
+def read_last(log: InstanceLog, execution_id: str, line: Sequence[Sequence[str]], before: int) -> tuple[Json] | None:
+    """The data of the last of the first `before` places of `line` of which a step is completed, None if there is none.
+    Costs what is passed over on the way, no more."""
     for index in range(before - 1, -1, -1):
-        data = read_data(log, execution_id, (order[index],)).steps
-        if data:
-            return (data[order[index]],)
+        data = read_data(log, execution_id, line[index]).steps
+        for step in line[index]:
+            if step in data:
+                return (data[step],)
     return None
 
 
@@ -118,7 +117,7 @@ def _result(
             error = _error_of(trigger)
         else:
             error = _error_of(trigger) if status == "compensation_failed" else ""
-            data = own.data if own is not None else _data_of(log, row)
+            data = own.data if own is not None else None
     time = None
     if row.started_at is not None and row.ended_at is not None:
         time = max(0, row.ended_at - row.started_at) / SECOND_NS
@@ -150,18 +149,8 @@ def _trigger(log: InstanceLog, row: StepRow) -> Trigger | None:
 
 
 def _data_of(log: InstanceLog, row: StepRow) -> Json:
-    """The data of a step that was completed, and perhaps compensated since: then the row leads to the fact of its
-    compensation, and the step's own result is found by the identity under which it was recorded."""
     trigger = _trigger(log, row)
-    if trigger is not None and _is_of(trigger, row.step):
-        return trigger.data
-    for effect in reversed(log.instances.select_effects(row.instance_id)):
-        if effect.name == row.step and effect.state == "done":
-            seen = log.instances.find_inbox(row.instance_id, EFFECT_SOURCE, result_id(effect.effect_id))
-            if seen is not None:
-                facts = log.facts(row.instance_id, after=seen.sequence - 1, to=seen.sequence)
-                return facts[0].trigger.data if facts else None  # type: ignore[union-attr]
-    return None
+    return trigger.data if trigger is not None and _is_of(trigger, row.step) else None
 
 
 def _is_of(trigger: Trigger, step: str) -> bool:
