@@ -51,6 +51,8 @@ class Plan:
         self.rollback: Mapping[str, WorkflowStep] = {s.id: s.rollback for s in workflow.steps if s.rollback is not None}
         self.fallbacks = fallbacks(workflow)
         self._performed = {**self.steps, **{step.id: step for step in self.rollback.values()}}
+        self.performed = tuple(self._performed)
+        """The ids of all that can be performed, rollback steps last."""
         self._merged = {group.merge: group.steps for group in workflow.groups if group.merge}
         self._parameters: dict[str, Parameters] = {}
         stand_ins = set(self.fallbacks.values())
