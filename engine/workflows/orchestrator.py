@@ -305,7 +305,9 @@ class Orchestrator:
     async def _plan(self, row: InstanceRow) -> Plan:
         plan = await self._opened_plans.of(row.definition, row.version, row.digest)
         if plan is None:
-            raise ExecutionNotFound(f"'{row.id}' is an instance of chart '{row.definition}', not of a workflow of steps")
+            raise ExecutionNotFound(
+                f"'{row.id}' is an instance of chart '{row.definition}', not of a workflow of steps"
+            )
         return plan
 
     async def _execution(self, execution_id: str) -> tuple[InstanceRow, Plan]:

@@ -25,6 +25,9 @@ PLANS_MAX = 256
 """How many definitions are kept."""
 
 
+_NONE = Parameters({})
+
+
 class Needs(NamedTuple):
     """What has to be read before a step's parameters can be resolved."""
 
@@ -65,6 +68,8 @@ class Plan:
 
     def parameters(self, step: WorkflowStep) -> Parameters:
         """Compiled at their first use. Raises `InvalidParameters`."""
+        if not step.parameters:
+            return _NONE
         found = self._parameters.get(step.id)
         if found is None:
             found = self._parameters[step.id] = Parameters(step.parameters)
