@@ -48,7 +48,7 @@ class Verification(msgspec.Struct):
 class _Folded:
     """One instance as its facts tell it, with what they say about its other rows."""
 
-    __slots__ = ("cancelled", "closing", "effects", "inbox", "instance", "steps", "waiting")
+    __slots__ = ("cancelled", "closing", "effects", "inbox", "instance", "is_closed", "steps", "waiting")
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
@@ -59,6 +59,8 @@ class _Folded:
         self.cancelled: set[str] = set()
         self.closing: set[str] = set()
         """The effects that were asked for when it was cancelled, and so are not."""
+        self.is_closed = False
+        """Whether it was cancelled from outside."""
 
 
 def verify_store(url: str) -> Verification:
@@ -157,6 +159,7 @@ def _note(one: _Folded, fact: AnyFact, partitions: int, found: Verification) -> 
     one.cancelled.update(getattr(fact, "effects_cancelled", ()))
     if isinstance(fact, InstanceCancelled):
         one.closing |= asked.keys()
+        one.is_closed = True
 
 
 def _note_identity(one: _Folded, trigger: Trigger, fact: AnyFact, found: Verification) -> None:
@@ -258,8 +261,10 @@ def _states(one: _Folded, row: EffectRow, folded: dict[str, _Folded], pruned: se
         return ("done", "failed")
     elif row.effect_id in one.cancelled:
         return ("cancelled", *_ASIDE)
-    is_dropped = one.instance.status == "cancelled" and row.effect_id not in one.closing and row.kind not in LASTING
-    return ("cancelled", *_ASIDE) if is_dropped else ("pending", "running", *_ASIDE)
+    if one.instance.status != "cancelled" or row.effect_id in one.closing or row.kind in LASTING:
+        return ("pending", "running", *_ASIDE)
+    # Where the chart itself has ended as cancelled, what it asked for goes on, but isn't retried from parking.
+    return ("cancelled", *_ASIDE) if one.is_closed else ("pending", "running", "cancelled", *_ASIDE)
 
 
 def _has_arrived(row: EffectRow, folded: dict[str, _Folded]) -> bool:
