@@ -14,7 +14,8 @@ QUEUE = f"{OPEN} AND kind = ? AND iif(kind = 'perform', name, '') = ?"
 OPEN_KINDS = f"""WITH RECURSIVE found(kind) AS (
         SELECT min(kind) FROM effects WHERE {OPEN}
         UNION ALL
-        SELECT (SELECT min(kind) FROM effects WHERE {OPEN} AND kind > found.kind) FROM found WHERE found.kind IS NOT NULL
+        SELECT (SELECT min(kind) FROM effects WHERE {OPEN} AND kind > found.kind)
+        FROM found WHERE found.kind IS NOT NULL
     ) SELECT kind FROM found WHERE kind IS NOT NULL"""
 """One look into the index for each kind in which something waits."""
 QUEUES_FEW = 32

@@ -116,9 +116,10 @@ class _Path:
     def follow(self, facts: Facts) -> Json:
         value, where = getattr(facts, self._root), self._root
         for key in self._keys:
-            if (isinstance(key, str) and isinstance(value, Mapping) and key in value) or (
-                isinstance(key, int) and isinstance(value, list) and key < len(value)
-            ):
+            # Texts lead into maps, numbers into lists.
+            if isinstance(value, Mapping) and key in value:
+                value = value[key]
+            elif isinstance(value, list) and isinstance(key, int) and key < len(value):
                 value = value[key]
             else:
                 raise self._missing(facts, key, value, where)
