@@ -36,7 +36,7 @@ class Needs(NamedTuple):
     results: Sequence[str]
     """Those of the group."""
     before: int
-    """In a pipeline: how many places of `Plan.line` come before the step, if the last completed one's data is asked for;
+    """In a pipeline, if the data of the last completed step is asked for: how many places of `Plan.line` come before;
     else 0."""
 
 
