@@ -41,15 +41,10 @@ class ChartState(NestedState):
 
     separator = SEPARATOR
 
-    # What most states have none of: an instance of more than thirty attributes of its own takes twice the memory.
+    # What most states have none of. CPython keeps up to thirty attributes that are set in `__init__` in half the memory.
     deep = False
     status: FinalStatus = "completed"
     output: Callable[[Any], Json] | None = None
-    initial_states: tuple[ChartState, ...] = ()
-    entry_blocks: tuple[Block, ...] = ()
-    exit_blocks: tuple[Block, ...] = ()
-    initial_block: Block = ()
-    final_block: Block = ()
 
     def __init__(self, state_id: str, kind: str, index: int, parent: ChartState | None) -> None:
         super().__init__(state_id, final=kind == "final")
@@ -68,6 +63,11 @@ class ChartState(NestedState):
         self.descendants = 0
         self.child_bits = 0
         self.final_bits = 0
+        self.initial_states: tuple[ChartState, ...] = ()
+        self.entry_blocks: tuple[Block, ...] = ()
+        self.exit_blocks: tuple[Block, ...] = ()
+        self.initial_block: Block = ()
+        self.final_block: Block = ()
 
     def is_done(self, configuration: int) -> bool:
         """Procedure isInFinalState. Finished regions are counted, not visited: each compound one holds one active
