@@ -41,7 +41,7 @@ class ChartState(NestedState):
 
     separator = SEPARATOR
 
-    # What most states have none of. CPython keeps up to thirty attributes that are set in `__init__` in half the memory.
+    # What few states have.
     deep = False
     status: FinalStatus = "completed"
     output: Callable[[Any], Json] | None = None
