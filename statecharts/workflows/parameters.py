@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import msgspec
 from cel_expr_python import cel
 
-from statewright.engine.workflows.errors import DependencyNotSatisfied, InvalidParameters
+from statewright.statecharts.errors import StatewrightError
 from statewright.statecharts.expressions import ExpressionError, compile_text, environment, evaluate_text, to_json
 from statewright.statecharts.facts import Json
 
@@ -35,6 +35,14 @@ _KEY = r"""(?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:\d{1,9}|"[^"\\]*"|'[^'\\]*')\s*\])
 _PATH = re.compile(rf"\s*(input|steps|previous|results)({_KEY}*)\s*")
 _KEYS = re.compile(r"""\.\s*([A-Za-z_]\w*)|\[\s*(?:(\d+)|"([^"]*)"|'([^']*)')\s*\]""")
 _encode = msgspec.json.Encoder().encode
+
+
+class TemplateError(StatewrightError):
+    """A template, or an expression in it, can't be compiled or resolved; the message says which, where and why."""
+
+
+class NoData(TemplateError):
+    """It needs the data of a step that has none: it was skipped, has failed, or has not run."""
 
 
 class Facts(NamedTuple):
@@ -54,13 +62,13 @@ class Parameters:
     __slots__ = ("_resolve", "steps", "uses")
 
     def __init__(self, written: Mapping[str, Json]) -> None:
-        """Raises `InvalidParameters` with the place and the reason of what can't be compiled."""
+        """Raises `TemplateError` with the place and the reason of what can't be compiled."""
         self.steps: frozenset[str] = frozenset()
         self.uses: frozenset[str] = frozenset()
         self._resolve = self._compile(written, "parameters")
 
     def resolve(self, facts: Facts) -> dict[str, Json]:
-        """Their values. Raises `InvalidParameters`, and `DependencyNotSatisfied` for a step without data."""
+        """Their values. Raises `TemplateError`, and `NoData` for a step without data."""
         found: dict[str, Json] = self._resolve(facts)
         return found
 
@@ -92,12 +100,12 @@ class Parameters:
 
     def _expression(self, text: str, place: str) -> Callable[[Facts], Any]:
         if not text.strip():
-            raise InvalidParameters(f"{place}: expected an expression, got {text!r}")
+            raise TemplateError(f"{place}: expected an expression, got {text!r}")
         bare = _STRINGS.sub(lambda string: string[0] if _is_key(text, string) else '""', text)
         uses = frozenset(_NAME.findall(bare))
         steps = frozenset(dotted or quoted for dotted, _, quoted in _STEP.findall(bare))
         if len(re.findall(r"(?<![\w.])steps\b", bare)) > len(_STEP.findall(bare)):
-            raise InvalidParameters(f"{place}: expected each step by its id, as in steps.load, got {text!r}")
+            raise TemplateError(f"{place}: expected each step by its id, as in steps.load, got {text!r}")
         self.uses |= uses
         self.steps |= steps
         if path := _PATH.fullmatch(text):
@@ -125,15 +133,15 @@ class _Path:
             where += f"[{key}]" if isinstance(key, int) else f".{key}"
         return value
 
-    def _missing(self, facts: Facts, key: str | int, value: Json, where: str) -> InvalidParameters:
+    def _missing(self, facts: Facts, key: str | int, value: Json, where: str) -> TemplateError:
         said = f"{self._place}: ${{{self._text}}}"
         if where == "steps":
             return _no_data(said, str(key), facts)
         if isinstance(value, Mapping):
-            return InvalidParameters(f"{said}: {where} has no {key!r}; it has {', '.join(sorted(value)) or 'nothing'}")
+            return TemplateError(f"{said}: {where} has no {key!r}; it has {', '.join(sorted(value)) or 'nothing'}")
         if isinstance(value, list):
-            return InvalidParameters(f"{said}: {where} has no {key!r}; it is a list of {len(value)}")
-        return InvalidParameters(f"{said}: {where} has no {key!r}; it is {_encode(value).decode()[:60]}")
+            return TemplateError(f"{said}: {where} has no {key!r}; it is a list of {len(value)}")
+        return TemplateError(f"{said}: {where} has no {key!r}; it is {_encode(value).decode()[:60]}")
 
 
 class _Cel:
@@ -147,7 +155,7 @@ class _Cel:
             self._compiled = compile_text(_environment(), text)
         except ExpressionError as error:
             seen = f"; it may use {', '.join(NAMES)}" if "undeclared" in str(error) else ""
-            raise InvalidParameters(f"{place}: {text!r} is no CEL expression: {error}{seen}") from None
+            raise TemplateError(f"{place}: {text!r} is no CEL expression: {error}{seen}") from None
 
     def evaluate(self, facts: Facts) -> Json:
         try:
@@ -157,11 +165,11 @@ class _Cel:
             for step in sorted(self._steps):
                 if step not in facts.steps and str(error).startswith("Key not found"):
                     raise _no_data(said, step, facts) from None
-            raise InvalidParameters(f"{said} can't be evaluated: {error}") from None
+            raise TemplateError(f"{said} can't be evaluated: {error}") from None
 
 
-def _no_data(said: str, step: str, facts: Facts) -> DependencyNotSatisfied:
-    return DependencyNotSatisfied(f"{said}: step '{step}' has no data, it is {facts.absent.get(step, 'not completed')}")
+def _no_data(said: str, step: str, facts: Facts) -> NoData:
+    return NoData(f"{said}: step '{step}' has no data, it is {facts.absent.get(step, 'not completed')}")
 
 
 _cel: list[cel.Env] = []
@@ -199,9 +207,7 @@ def _parts(text: str, place: str) -> Iterator[tuple[bool, str]]:
             continue
         end = _closing(text, found + 2)
         if end is None:
-            raise InvalidParameters(
-                f"{place}: '${{' at column {found + 1} of {text!r} has no '}}' (write '$${{' for it)"
-            )
+            raise TemplateError(f"{place}: '${{' at column {found + 1} of {text!r} has no '}}' (write '$${{' for it)")
         yield True, plain + text[at:found]
         yield False, text[found + 2 : end]
         at, plain = end + 1, ""
