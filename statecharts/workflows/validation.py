@@ -225,7 +225,7 @@ class _Validator:
     ) -> None:
         for asked in sorted(steps):
             if self._known(node, asked, key) and not known & places[unit_of[asked]]:
-                message = f"{key} asks for step {asked!r}, which need not be settled by then"
+                message = f"step {asked!r} is asked for, which need not be settled by then"
                 self.faults.add(node, f"{message}; depend on it", key)
 
     def _templates(self, step: WorkflowStep) -> None:
