@@ -437,13 +437,6 @@ def _result_of(attempt: Attempt, result: Json = None, error: str = "") -> Effect
     )
 
 
-def _result_of(attempt: Attempt, result: Json = None, error: str = "") -> EffectResult:
-    row = attempt.row
-    return EffectResult(
-        row.instance_id, row.effect_id, row.name, result, error, attempt.policy.until, row.attempt, attempt.began_at
-    )
-
-
 def _ids_of(row: EffectRow) -> dict[str, str]:
     """For the log."""
     return {"instance": row.instance_id, "effect": row.effect_id}

@@ -28,20 +28,19 @@ from statewright.engine.instance import Instance
 from statewright.engine.requests import as_json
 from statewright.engine.workflows.calls import Caller, StepCall
 from statewright.engine.workflows.errors import (
-    DependencyNotSatisfied,
     FunctionNotFound,
-    InvalidParameters,
     PluginNotFound,
     ServiceNotFound,
 )
 from statewright.engine.workflows.functions import StepFunction
+from statewright.engine.workflows.parameters import resolved
 from statewright.engine.workflows.plans import Needs, Plan, Plans
 from statewright.engine.workflows.results import Data, read_data, read_last
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.definition import RunStep, walk_actions
 from statewright.statecharts.facts import Json
 from statewright.statecharts.workflows.model import WorkflowStep
-from statewright.statecharts.workflows.parameters import Facts, NoData, TemplateError
+from statewright.statecharts.workflows.parameters import Facts
 
 __all__ = ["Caller", "StepCall", "StepPerformer"]
 
@@ -114,7 +113,7 @@ class StepPerformer:
             return await self._call_function(execution, plan, step, call)
         subject = plan.subject(step) if not step.parameters else ""
         given, facts = await self._facts(execution, plan, step, frozenset((subject,)))
-        parameters = {subject: given[subject]} if subject else _resolved(plan, step, facts)
+        parameters = {subject: given[subject]} if subject else resolved(plan.parameters(step), facts)
         call = _with_parameters(call, parameters)
         if step.plugin:
             if self._plugins is None:
@@ -128,7 +127,7 @@ class StepPerformer:
             raise FunctionNotFound(f"step '{step.id}': no function '{step.function}' is registered here")
         subject = plan.subject(step)
         given, facts = await self._facts(execution, plan, step, function.asks(step.parameters, subject))
-        call = _with_parameters(call, _resolved(plan, step, facts))
+        call = _with_parameters(call, resolved(plan.parameters(step), facts))
         bound = function.bind(call, given=given, subject=subject)
         effect = call.effect
         assert effect is not None
@@ -194,16 +193,6 @@ class StepPerformer:
             except UnavailableError as error:
                 _LOG.warning("a step waits for the store: %s", error)
                 await clock.sleep_until(clock.now() + SECOND_NS)
-
-
-def _resolved(plan: Plan, step: WorkflowStep, facts: Facts) -> dict[str, Json]:
-    """Raises `InvalidParameters`, `DependencyNotSatisfied`."""
-    try:
-        return plan.parameters(step).resolve(facts)
-    except NoData as error:
-        raise DependencyNotSatisfied(str(error)) from error
-    except TemplateError as error:
-        raise InvalidParameters(str(error)) from error
 
 
 def _with_parameters(call: StepCall, parameters: Mapping[str, Json]) -> StepCall:
