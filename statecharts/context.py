@@ -221,9 +221,9 @@ def require_json(value: Json, depth: int = 0) -> Json:
         if value != value or value in (float("inf"), float("-inf")):
             raise ValueError(f"expected JSON, got {value}, which JSON cannot hold")
         return value
-    if isinstance(value, list | tuple):
-        return [require_json(item, depth + 1) for item in value]
-    if isinstance(value, Mapping):
+    if kind is list or isinstance(value, (list, tuple)):
+        return [item if type(item) in _SAFE else require_json(item, depth + 1) for item in value]
+    if kind is dict or isinstance(value, Mapping):
         if bad := next((key for key in value if not isinstance(key, str)), None):
             raise ValueError(f"expected JSON, got a mapping with the key {bad!r}, which is no string")
         return {key: require_json(item, depth + 1) for key, item in value.items()}

@@ -5,6 +5,7 @@ Covered are literals, paths (`event.data.by`), `has()` and `size()` of paths, co
 
 Law: what a shortcut answers is what CEL answers. It answers nothing (`UNKNOWN`) where it is not sure: a key that is
 not there, null, containers, types that differ, an integer that overflows. Then CEL is asked, and its message is shown.
+(One thing only is let pass: data that CEL can't take, as an integer of more than 64 bits is, where it isn't asked for.)
 """
 
 from __future__ import annotations
