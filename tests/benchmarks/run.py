@@ -1,7 +1,18 @@
 """All figures side by side, in one run, on one disk: `make bench`, or `python -m tests.benchmarks.run --help`.
 
 Rates are events a second, latencies milliseconds. Every timed store is verified afterwards: rows = fold. Nothing here
-asserts on time; the bars are printed beside what was measured.
+asserts on time; the bars are printed beside what was measured. Where other work shares the cores, CPU time an event and
+ratios within one run still mean something, rates don't.
+
+What takes longer, or a process of its own, has its own command:
+
+    python -m tests.benchmarks.memory     an idle instance; compiling a large chart
+    python -m tests.benchmarks.cached     `statewright serve` with 10,000 cached instances
+    python -m tests.benchmarks.stored     a million events stored beside a thousand
+    python -m tests.benchmarks.workers    one and two workers on PostgreSQL
+    python -m tests.benchmarks.sync       what it costs that nats-server syncs
+    python -m tests.benchmarks.prune      pruning while the engine works
+    python -m tests.benchmarks.peers      other libraries
 """
 
 from __future__ import annotations
@@ -33,7 +44,7 @@ BATCHES = (1, 10, 100, 1_000)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each timed run")
     parser.add_argument("--folder", type=Path, help="where the stores are made (default: a temporary folder)")
     parser.add_argument("--many", type=int, default=200_000, help="instances in the large store of the load test")
