@@ -28,7 +28,7 @@ from tests.benchmarks.workload import CHART, Run, approval, cpu_s, drive, start_
 
 PULLED = 256
 """Messages asked for at a time, as the engine does."""
-READY_S = 20.0
+READY_S = 60.0
 DRAIN_S = 120.0
 
 
