@@ -12,7 +12,6 @@ What takes longer, or a process of its own, has its own command:
     python -m tests.benchmarks.workers    one and two workers on PostgreSQL
     python -m tests.benchmarks.sync       what it costs that nats-server syncs
     python -m tests.benchmarks.prune      pruning while the engine works
-    python -m tests.benchmarks.peers      other libraries
 """
 
 from __future__ import annotations
