@@ -69,7 +69,7 @@ def clean(table: Table, call: StepCall) -> Table:
     rows: dict[int, Row] = {}
     for row in table.read():
         tidy = {"customer": row["customer"].strip().title(), "country": row["country"].strip().upper()}
-        rows.setdefault(row["order"], {**row, **tidy})
+        rows.setdefault(row["number"], {**row, **tidy})
     return table.following("work/3-clean.jsonl", rows.values())
 
 
@@ -83,10 +83,10 @@ def transform(table: Table, call: StepCall) -> Table:
 def save(table: Table, database: str, call: StepCall) -> dict[str, int]:
     """The orders in a database; what is returned is asked of it, not of the table."""
     note(table.folder, call.effect_id, call.step)
-    columns = ("order", "customer", "country", "total")
+    columns = ("number", "customer", "country", "total")
     with closing(sqlite3.connect(table.folder / database)) as connection, connection:
         connection.execute(
-            'CREATE TABLE IF NOT EXISTS orders ("order" INTEGER PRIMARY KEY, customer TEXT, country TEXT, total INTEGER)'
+            "CREATE TABLE IF NOT EXISTS orders (number INTEGER PRIMARY KEY, customer TEXT, country TEXT, total INTEGER)"
         )
         connection.executemany(
             "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?)",
