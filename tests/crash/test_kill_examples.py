@@ -43,13 +43,24 @@ PROGRAM = Path(__file__).with_name("example_process.py")
 
 @dataclass(frozen=True)
 class Example:
-    """An example that is killed. `varying` are patterns of files in its folder that need not be the same each time."""
+    """An example that is killed: `examples/<name>/main.py` with `async def main(folder, store URL)`.
+
+    `main` returns what is the same each time, as JSON (no times, no generated ids), starts executions under ids of its
+    own, so that a second run goes on with them, and has each step note that it begins (`examples.files.note`).
+    `varying` are patterns of files in its folder that need not be the same each time (a database file, say: `main`
+    returns what is in it).
+    """
 
     name: str
     varying: tuple[str, ...] = ()
 
 
-EXAMPLES = (Example("data_pipeline", varying=("orders.db",)),)
+EXAMPLES = (
+    Example("document_processing"),
+    Example("data_pipeline", varying=("orders.db",)),
+    Example("media_batch"),
+    Example("conditional_analysis"),
+)
 
 
 @dataclass(frozen=True)
