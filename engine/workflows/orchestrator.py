@@ -131,6 +131,7 @@ class Orchestrator:
                 "workflow a new version"
             ) from error
         performer.register(chart.name, {**self._named_in(workflow_of(chart.definition)), **workflow.functions})
+        performer.warn_of_unperformed(chart)
         return workflow
 
     async def unregister(self, workflow_id: str) -> None:
