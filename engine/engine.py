@@ -23,7 +23,6 @@ from statewright.engine.instance import Instance, fold
 from statewright.engine.log import InstanceLog
 from statewright.engine.parking import Read, Retried
 from statewright.engine.recorder import (
-    Changes,
     EffectRow,
     InstanceFilter,
     InstanceRecorder,
@@ -154,7 +153,6 @@ class Engine:
             self.log,
             self.definitions,
             self.clock,
-            self._committed,
             self._residents_max,
             self._queue_max,
             self._workers,
@@ -466,10 +464,6 @@ class Engine:
         if self._runtime is None:
             raise UnavailableError("the engine is not open: use `async with Engine.open(...) as engine`")
         return self._runtime
-
-    def _committed(self, changes: Changes) -> None:
-        if self._background is not None:  # What is still answered while closing is seen by the next run.
-            self._background.committed(changes)
 
     @property
     def _behind(self) -> Background:
