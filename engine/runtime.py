@@ -195,8 +195,9 @@ class Runtime:
         while none is, half of what has arrived is taken, so that the other half is decided while that is written."""
         queue, recording = self._queue, self._recording
         if self._under_way is None:
-            waiting = len(queue)
-            size = waiting if waiting < OVERLAP_MIN else waiting // 2
+            waiting = len(queue)  # What is asked of one instance alone can't overlap.
+            is_whole = waiting < OVERLAP_MIN or queue[0].request.instance_id == queue[-1].request.instance_id
+            size = waiting if is_whole else waiting // 2
             return [queue.popleft() for _ in range(min(size, BATCH_MAX))]
         batch: list[Delivery] = []
         held: list[Delivery] = []
@@ -366,9 +367,10 @@ class Runtime:
         snapshots = []
         for draft in unit.drafts.values():
             resident, instance = draft.resident, draft.instance
+            every = max(SNAPSHOT_EVERY, len(instance.configuration))  # One of many states is long.
             if draft.before is None:
                 self.residents.put(resident)
-            elif instance.sequence // SNAPSHOT_EVERY > draft.before.sequence // SNAPSHOT_EVERY:
+            elif instance.sequence // every > draft.before.sequence // every:
                 snapshots.append(instance)
             resident.advance(instance, draft.snapshot, draft.fresh)
             if instance.status == "failed" and (draft.before is None or draft.before.status != "failed"):
