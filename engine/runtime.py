@@ -195,9 +195,9 @@ class Runtime:
         while none is, half of what has arrived is taken, so that the other half is decided while that is written."""
         queue, recording = self._queue, self._recording
         if self._under_way is None:
-            waiting = len(queue)  # What is asked of one instance alone can't overlap.
-            is_whole = waiting < OVERLAP_MIN or queue[0].request.instance_id == queue[-1].request.instance_id
-            size = waiting if is_whole else waiting // 2
+            size = len(queue)
+            if size >= OVERLAP_MIN and queue[0].request.instance_id != queue[-1].request.instance_id:
+                size //= 2  # What is asked of one instance alone can't overlap.
             return [queue.popleft() for _ in range(min(size, BATCH_MAX))]
         batch: list[Delivery] = []
         held: list[Delivery] = []
@@ -392,9 +392,8 @@ class Runtime:
         """Whether a commit that failed is in the log all the same (the answer may have been lost on its way)."""
         if isinstance(error, IntegrityError) or not unit.facts:
             return False
-        first = unit.facts[0]
         try:
-            return await self.on_reader(self._log.holds, first)
+            return await self.on_reader(self._log.holds, unit.facts[0])
         except Exception:  # Not known yet: reading its instance again, before anything is answered, will tell.
             return False
 
