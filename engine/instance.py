@@ -40,7 +40,7 @@ from statewright.statecharts.splices import spliced
 _RESULT = "-result"
 
 
-class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
+class Instance(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One workflow instance as of `sequence`.
 
     configuration: active states in document order (after completion, those before the final exit). timers: pending

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections import deque
 from collections.abc import Callable, Collection, Sequence, Set
 from typing import Any, NamedTuple, TypeVar
@@ -23,6 +22,7 @@ from eventsourcing.persistence import (
     ProgrammingError,
 )
 
+from statewright.engine import interpreter
 from statewright.engine.clock import Clock
 from statewright.engine.commits import Commits, Nobody
 from statewright.engine.definitions import Definitions
@@ -52,9 +52,6 @@ OVERLAP_MIN = 32
 QUEUE_MAX = 20_000
 CONFLICTS_MAX = 10
 """How often one request is decided anew because another writer was first."""
-SWITCH_INTERVAL_S = 0.0005
-"""How long the writing thread waits for the event loop to give up the GIL: at Python's 5 ms it would not begin to write
-before all that follows has been decided, and nothing would overlap. For the whole process; only ever made shorter."""
 SNAPSHOT_EVERY = 100
 """An instance is snapshotted when its sequence passes a multiple of this."""
 
@@ -114,7 +111,7 @@ class Runtime:
         self.recorded = 0
         """How many facts this run has made durable."""
         self._loop = asyncio.get_running_loop()
-        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
+        interpreter.tune()
         self._writer = workers("statewright-writer")
         self._reader = workers("statewright-reader")
         self.residents = Residents(residents_max)

@@ -370,7 +370,7 @@ async def handled(handlers: Iterable[str]) -> frozenset[str]:
 
 def metrics_view(engine: Engine) -> MetricsView:
     """Where the engine's store keeps metrics: in the same database."""
-    recorder = engine.recorder
+    recorder = engine.log.recorder  # Not `engine.recorder`: of an encrypted store that is a wrapper of another type.
     if isinstance(recorder, SQLiteInstanceRecorder):
         return SQLiteMetricsView(recorder.datastore)
     from statewright.adapters.postgres.recorder import PostgresInstanceRecorder

@@ -114,14 +114,16 @@ class _Validator:
         self._templates(step)
 
     def _dependencies(self, step: WorkflowStep) -> None:
+        seen: set[str] = set()
         for index, needed in enumerate(step.dependencies):
             place = ("dependencies", index)
             if needed == step.id:
                 self.faults.add(step, f"step {step.id!r} depends on itself", *place)
-            elif needed in step.dependencies[:index]:
+            elif needed in seen:
                 self.faults.add(step, f"step {step.id!r} depends on {needed!r} twice", *place)
             else:
                 self._known(step, needed, *place)
+            seen.add(needed)
 
     def _fallback(self, step: WorkflowStep) -> None:
         fallback = step.on_error.fallback
