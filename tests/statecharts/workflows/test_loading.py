@@ -163,7 +163,11 @@ FAULTS = [
     ("steps.load.rows > 3", "stepz.load.rows > 3", "a condition sees input and steps"),
     ("steps.load.rows > 3", "size(steps) > 3", "expected each step by its id"),
     ("steps.load.rows > 3", "steps.lod.rows > 3", "there is no step 'lod'; did you mean 'load'?"),
-    ("steps.load.rows > 3", "steps.save.rows > 3", "steps[1].condition: step 'save' is asked for, which need not be settled by then"),
+    (
+        "steps.load.rows > 3",
+        "steps.save.rows > 3",
+        "steps[1].condition: step 'save' is asked for, which need not be settled by then",
+    ),
     ("${input.path}", "a-${steps.save.name}", "steps[0].parameters: step 'save' is asked for"),
     ('path: "${input.path}"', "p: [{cel: 'size(steps.lod)'}]", "there is no step 'lod'; did you mean 'load'?"),
     ("max_retries: 9", "parameters: {of: '${steps.laod}'}", "there is no step 'laod'; did you mean 'load'?"),
