@@ -240,12 +240,12 @@ def _unchanged(
 def _cancelled(instance: Instance, trigger: Trigger, exited: tuple[str, ...], status: str) -> tuple[str, ...]:
     """The effects that are no longer waited for: the state that they were asked for in is left, at the end all are.
     One whose result is here, or waits to be applied, has been performed."""
+    cancellable = instance.cancellable
+    left = cancellable if status in ENDED else dict.fromkeys(state for state in exited if state in cancellable)
+    if not left:
+        return ()
     performed = {effect_of(result) for result in (trigger, *instance.deferred) if result.kind == "effect"}
-    return tuple(
-        effect_id
-        for effect_id, until in instance.cancellable.items()
-        if (status in ENDED or until in exited) and effect_id not in performed
-    )
+    return tuple(effect_id for state in left for effect_id in cancellable[state] if effect_id not in performed)
 
 
 def _timers(

@@ -18,9 +18,8 @@ from cyclopts import Parameter
 
 from statewright.adapters.cli.logs import FORMATS, LEVELS
 from statewright.adapters.cli.options import Options, shortened
-from statewright.adapters.cli.wiring import check_nats, default_worker
-from statewright.engine.cipher import environment_of
-from statewright.engine.clock import SECOND_NS, SystemClock
+from statewright.adapters.cli.wiring import VARIABLE_CHECKS, check_nats, default_worker
+from statewright.engine.clock import SECOND_NS
 from statewright.engine.errors import InvalidError
 from statewright.engine.ids import check_id
 from statewright.engine.redaction import redacted
@@ -171,7 +170,7 @@ def read_settings(
         if text:
             short = name.removeprefix(PREFIX).lower()
             lines.append(Shown(short, shown(short, text), "environment", "", name))
-    for check_variables in _VARIABLE_CHECKS:
+    for check_variables in VARIABLE_CHECKS:
         try:
             check_variables(environment)
         except InvalidError as error:
@@ -246,25 +245,4 @@ def _check_store(url: str) -> None:
         )
 
 
-def _check_admission(environment: Mapping[str, str]) -> None:
-    from statewright.adapters.nats.admission import Admission
-
-    Admission(SystemClock(), environment)
-
-
-def _check_replicas(environment: Mapping[str, str]) -> None:
-    from statewright.adapters.nats.streams import replicas
-
-    replicas(environment)
-
-
-def _check_encryption(environment: Mapping[str, str]) -> None:
-    if "CIPHER_TOPIC" in environment_of(environment):
-        from statewright.adapters.encryption.keyring import KeyRing
-
-        KeyRing(environment)
-
-
 _CHECKS: dict[str, Callable[[str], None]] = {"store": _check_store, "nats": check_nats}
-_VARIABLE_CHECKS = (_check_admission, _check_replicas, _check_encryption)
-"""Of variables without a flag, by those who read them."""
