@@ -23,6 +23,7 @@ from statewright.engine.instance import Instance
 from statewright.engine.log import InstanceLog
 from statewright.engine.parking import Read, Retried
 from statewright.engine.recorder import (
+    Changes,
     EffectRow,
     InstanceFilter,
     InstanceRecorder,
