@@ -167,6 +167,22 @@ class TransitionTaken(Macrostep, frozen=True, kw_only=True, omit_defaults=True, 
     trigger: Trigger
 
 
+class InstanceModified(Macrostep, frozen=True, kw_only=True, omit_defaults=True, tag="instance_modified"):
+    """The instance was put elsewhere by somebody, not by an event: into other states, with another context, or on a
+    definition that was derived from its own. If it had ended, it goes on.
+
+    Other than in a macrostep, `context`, `history` and `bound` are complete, as they are afterwards. `exited`: the states
+    that it was in and did not keep (none if it had ended); no exit action ran. `timers_cancelled`, `effects_cancelled`:
+    what belonged to those. `definition`, `version`, `digest`: what it is pinned to from now on.
+    """
+
+    definition: str
+    version: str
+    digest: str
+    reason: str = ""
+    actor: str = ""
+
+
 class EventRefused(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="event_refused"):
     """An event changed nothing; `reason` says why (no transition, which guard was false, the instance ended)."""
 
@@ -250,6 +266,7 @@ class InstancePruned(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="i
 AnyFact = (
     InstanceStarted
     | TransitionTaken
+    | InstanceModified
     | EventRefused
     | EventDiscarded
     | EventSent

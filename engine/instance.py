@@ -23,6 +23,7 @@ from statewright.engine.events import (
     Fact,
     InstanceCancelled,
     InstanceFailed,
+    InstanceModified,
     InstancePaused,
     InstanceResumed,
     InstanceStarted,
@@ -81,6 +82,8 @@ def evolve(instance: Instance | None, fact: Fact) -> Instance:
         return _moved(instance, fact)
     if isinstance(fact, EventRefused | EventDiscarded | EventSent):
         return _noted(instance, fact)
+    if isinstance(fact, InstanceModified):
+        return _modified(instance, fact)
     if isinstance(fact, EventDeferred):
         return replace(_noted(instance, fact), deferred=(*instance.deferred, fact.trigger))
     return _lifecycle(instance, fact)
@@ -146,31 +149,56 @@ def _moved(instance: Instance, fact: TransitionTaken) -> Instance:
     )
 
 
+def _modified(instance: Instance, fact: InstanceModified) -> Instance:
+    """Elsewhere, and if it had ended begun again: what it was asked and told before is still as it was."""
+    ended = fact.status in ENDED
+    moved = replace(
+        instance,
+        definition=fact.definition,
+        version=fact.version,
+        digest=fact.digest,
+        status=fact.status,
+        configuration=fact.configuration,
+        context=fact.context,
+        sequence=fact.sequence,
+        updated_at=fact.time,
+        ended_at=fact.time if ended else None,
+        history=fact.history,
+        timers={} if ended else _timers(instance, fact),
+        deferred=_without_left(instance, fact, instance.deferred),
+        serial=fact.serial,
+        output=fact.output,
+        error=fact.error,
+    )
+    children, cancellable = _children(instance, fact), _still_cancellable(instance, fact)
+    return replace(moved, children=children, bound=fact.bound, cancellable=cancellable)
+
+
 def _cancellable(effects: tuple[RequestedEffect, ...]) -> dict[str, str]:
     return {e.effect_id: e.policy.until for e in effects if e.policy is not None and e.policy.until}
 
 
-def _still_cancellable(instance: Instance, fact: TransitionTaken) -> Mapping[str, str]:
+def _still_cancellable(instance: Instance, fact: TransitionTaken | InstanceModified) -> Mapping[str, str]:
     if fact.status in ENDED:
         return {}
     before = {effect_id: until for effect_id, until in instance.cancellable.items() if until not in fact.exited}
-    if fact.trigger.kind == "effect":
+    if isinstance(fact, TransitionTaken) and fact.trigger.kind == "effect":
         before.pop(effect_of(fact.trigger), None)
     return before | _cancellable(fact.effects)
 
 
-def _children(instance: Instance, fact: TransitionTaken) -> Mapping[str, ChildLink]:
+def _children(instance: Instance, fact: TransitionTaken | InstanceModified) -> Mapping[str, ChildLink]:
     children = {invokeid: child for invokeid, child in instance.children.items() if invokeid not in fact.children_ended}
     return children | {child.invokeid: child for child in fact.children_started}
 
 
-def _timers(instance: Instance, fact: TransitionTaken) -> Mapping[str, PendingTimer]:
-    fired = fact.trigger.kind == "timer"
+def _timers(instance: Instance, fact: TransitionTaken | InstanceModified) -> Mapping[str, PendingTimer]:
+    fired = fact.trigger if isinstance(fact, TransitionTaken) and fact.trigger.kind == "timer" else None
     if not (fired or fact.timers_set or fact.timers_cancelled):
         return instance.timers
     timers = dict(instance.timers)
-    if fired:
-        _use_up(timers, fact.trigger)
+    if fired is not None:
+        _use_up(timers, fired)
     for timer_id in fact.timers_cancelled:
         timers.pop(timer_id, None)
     for timer in fact.timers_set:
@@ -232,7 +260,13 @@ def _deferred_after(instance: Instance, fact: TransitionTaken) -> tuple[Trigger,
     """What still waits after a macrostep. A timer that was due while the instance was paused is dropped when what came
     before it cancels it or sets it anew, as it would have been had nobody paused; so is an effect's result when the
     state that waits for it is left."""
-    deferred = _still_deferred(instance, fact.trigger)
+    return _without_left(instance, fact, _still_deferred(instance, fact.trigger))
+
+
+def _without_left(
+    instance: Instance, fact: TransitionTaken | InstanceModified, deferred: tuple[Trigger, ...]
+) -> tuple[Trigger, ...]:
+    """`deferred` without what belongs to what `fact` has left or set anew."""
     if deferred and instance.cancellable and fact.exited:
         gone = {effect_id for effect_id, until in instance.cancellable.items() if until in fact.exited}
         deferred = tuple(trigger for trigger in deferred if trigger.kind != "effect" or effect_of(trigger) not in gone)

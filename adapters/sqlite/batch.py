@@ -24,7 +24,7 @@ from statewright.engine.ids import instance_of
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow, last_ends
 
 _DIGEST_BYTES = 16
-_CONSTANT = frozenset({"id", "definition", "version", "started_at", "digest", "parent"})
+_CONSTANT = frozenset({"id", "started_at", "parent"})
 """What an instance keeps for life."""
 
 # SQLite rewrites every index on a column that an UPDATE names, changed or not: so the indexed status is set apart, and
