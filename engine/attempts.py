@@ -52,6 +52,8 @@ class Attempt:
         self._given_up: Exception | None = None
         self._is_abandoned = False
         self._is_over = False
+        self.began_at = 0
+        """When its time began (ns UTC)."""
         self._timeout_ns = self._deadline = self._beaten_at = 0
         self._has_own_lease = False
         self._details = self._kept = row.details
@@ -61,7 +63,7 @@ class Attempt:
     def begin(self, timeout_ns: int, lease_ns: int) -> None:
         """Its time starts now; `lease_ns` is what it was claimed for."""
         self._timeout_ns = timeout_ns
-        self._beaten_at = self._clock.now()
+        self.began_at = self._beaten_at = self._clock.now()
         self._deadline = self._beaten_at + timeout_ns
         self._has_own_lease = self._lease_until() > self._beaten_at + lease_ns or self.policy.heartbeat_ns > 0
 

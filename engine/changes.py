@@ -9,6 +9,7 @@ from statewright.engine.instance import Instance
 from statewright.engine.partitions import partition_of
 from statewright.engine.recorder import Changes, EffectRow, InstanceRow, TimerRow
 from statewright.engine.relatives import LASTING
+from statewright.engine.steps import step_rows
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,6 +39,8 @@ def add_fact(changes: Changes, fact: Fact, partitions: int, now: int) -> None:
         _close(changes, fact.instance_id)
     if getattr(fact, "effects", ()):
         changes.effects_requested.extend(effect_rows(fact, partitions, now))
+    if getattr(fact, "steps", ()):
+        changes.steps.extend(step_rows(fact))
     if cancelled := getattr(fact, "effects_cancelled", ()):
         changes.effects_ended.extend(("cancelled", "its state was left", effect_id) for effect_id in cancelled)
 

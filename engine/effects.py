@@ -34,7 +34,7 @@ from statewright.engine.shares import WHOLE, Part
 from statewright.engine.tasks import end
 from statewright.engine.threads import Threads
 from statewright.statecharts.errors import StatewrightError
-from statewright.statecharts.facts import Policy
+from statewright.statecharts.facts import Json, Policy
 
 CONCURRENCY_MAX = 100
 """How many effects are performed at once."""
@@ -290,8 +290,7 @@ class Effects:
         except BaseException as error:
             await self._failed(attempt, error)
         else:
-            result = EffectResult(row.instance_id, row.effect_id, row.name, result, until=attempt.policy.until)
-            await self._deliver(attempt.row, result)
+            await self._deliver(attempt.row, _result_of(attempt, result))
 
     async def _failed(self, attempt: Attempt, error: BaseException) -> None:
         """Try again later, or end it as failed."""
@@ -309,8 +308,7 @@ class Effects:
             return
         text = "effect %s failed for good after attempt %d: %s"
         _LOG.error(text, row.effect_id, row.attempt, message, extra=_ids_of(row))
-        result = EffectResult(row.instance_id, row.effect_id, row.name, error=message, until=attempt.policy.until)
-        await self._deliver(row, result)
+        await self._deliver(row, _result_of(attempt, error=message))
 
     async def _put_off(self, attempt: Attempt, due_at: int, message: str) -> None:
         while True:
@@ -355,6 +353,13 @@ class Effects:
                 return
             else:
                 return
+
+
+def _result_of(attempt: Attempt, result: Json = None, error: str = "") -> EffectResult:
+    row = attempt.row
+    return EffectResult(
+        row.instance_id, row.effect_id, row.name, result, error, attempt.policy.until, row.attempt, attempt.began_at
+    )
 
 
 def _ids_of(row: EffectRow) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from statewright.statecharts.facts import Json, Policy, Taken, Verdict
+from statewright.statecharts.facts import Json, Policy, StepRecord, Taken, Verdict
 
 SCHEMA = 1
 """The schema version written into each fact; older ones are upcast when read (`engine/mapper.py`)."""
@@ -27,7 +27,8 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: "event" somebody sent it, "timer" a timer was due, "effect" an effect's result, "message" another instance
     sent it, or it is about a child. time: when the sender says it happened (ns UTC, 0 = not said). sendid, origin,
     origintype, invokeid: SCXML's (5.10.1), of what instances send. sender: the instance that a message is from. target:
-    where a timer's event goes, "" is its own instance.
+    where a timer's event goes, "" is its own instance. attempt, began_at: of an effect's result, which attempt it is
+    of (from 1) and when that began (ns UTC); 0 where nobody said.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     invokeid: str = ""
     sender: str = ""
     target: str = ""
+    attempt: int = 0
+    began_at: int = 0
 
 
 class ParentLink(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -121,7 +124,8 @@ class Macrostep(Fact, frozen=True, kw_only=True, omit_defaults=True):
     timers_set, timers_cancelled: in order, cancellations already applied against what was set in the same
     step. serial: the id counter afterwards. children_ended: ids of invokes that are over, children_started: those begun
     (after that). bound: the states whose late-bound data got its values. effects_cancelled: ids of effects whose result
-    is no longer waited for, because the state that they were asked for in was left.
+    is no longer waited for, because the state that they were asked for in was left. steps: what it says about steps
+    of a workflow, in order.
     """
 
     configuration: tuple[str, ...]
@@ -141,6 +145,7 @@ class Macrostep(Fact, frozen=True, kw_only=True, omit_defaults=True):
     children_started: tuple[ChildLink, ...] = ()
     bound: tuple[str, ...] = ()
     effects_cancelled: tuple[str, ...] = ()
+    steps: tuple[StepRecord, ...] = ()
     status: Status = "active"
     output: Json = None
     error: str = ""

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from eventsourcing.persistence import IntegrityError, Notification, ProcessRecorder, StoredEvent, Tracking
 
+from statewright.engine.steps import StepRow
+
 PARTITIONS_DEFAULT = 64
 """How many partitions a new store gets; fixed for the store's life (FNV-1a-32 of the instance id, mod n)."""
 
@@ -148,7 +150,7 @@ class Backlog(msgspec.Struct, frozen=True):
 class Changes(msgspec.Struct):
     """The rows that go into one transaction beside the facts, in the order of application:
     inbox, instances (upserts, one per instance), timers (cleared, then set), what is closed, effects (requested, then
-    ended)."""
+    ended), steps."""
 
     inbox: list[InboxRow] = []
     instances: list[InstanceRow] = []
@@ -164,6 +166,8 @@ class Changes(msgspec.Struct):
     instances_closed: list[str] = []
     """Ids of instances that were cancelled: all their timers are deleted, and their effects that are
     pending or running become "cancelled", but for those on relatives that last (`engine/relatives.py`)."""
+    steps: list[StepRow] = []
+    """Upserts by (instance_id, step), in order, each as `engine/steps.py` says (`after`)."""
 
 
 def last_ends(ended: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
@@ -306,6 +310,11 @@ class InstanceRecorder(ProcessRecorder):
     @abstractmethod
     def select_effects(self, instance_id: str) -> Sequence[EffectRow]: ...
 
+    # Steps
+    @abstractmethod
+    def select_steps(self, instance_id: str, steps: Collection[str] | None = None) -> Sequence[StepRow]:
+        """Those that have been recorded of one instance, by their ids; `steps`: only these."""
+
     # Definitions
     @abstractmethod
     def insert_definition(self, row: DefinitionRow) -> None:
@@ -412,14 +421,19 @@ class InstanceRecorder(ProcessRecorder):
     @abstractmethod
     def prune(self, tombstones: Sequence[StoredEvent]) -> Sequence[str]:
         """Put a tombstone in the place of each instance that has ended and whose sequence is the one before the
-        tombstone's: its facts, snapshots, inbox, effects, timers and row are deleted, and the tombstone is recorded at
-        a new position. One transaction. Returns the ids of those instances; others are left as they are.
+        tombstone's: its facts, snapshots, inbox, effects, steps, timers and row are deleted, and the tombstone is
+        recorded at a new position. One transaction. Returns the ids of those instances; others are left as they are.
 
         Whoever has read an instance before its end here fails on (instance, sequence) when it records."""
 
     @abstractmethod
     def restore(
-        self, row: InstanceRow, events: Sequence[Notification], inbox: Sequence[InboxRow], effects: Sequence[EffectRow]
+        self,
+        row: InstanceRow,
+        events: Sequence[Notification],
+        inbox: Sequence[InboxRow],
+        effects: Sequence[EffectRow],
+        steps: Sequence[StepRow] = (),
     ) -> None:
         """Undo `prune` for one instance, in one transaction: the tombstone goes, and all that was there comes back, its
         facts at their old positions. Raises IntegrityError, with nothing written, unless the instance's only fact is a

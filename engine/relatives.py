@@ -71,6 +71,8 @@ def with_relatives(
         asked.add(request)
     if fact.status == "completed" and parent is not None:
         asked.done(f"done.invoke.{parent.invokeid}", step.output)
+    elif fact.status in ("failed", "cancelled") and parent is not None:
+        asked.done(f"error.invoke.{parent.invokeid}", {"message": step.error or fact.status})
     active = step.snapshot.invoked
     after = {invokeid: child for invokeid, child in asked.children.items() if invokeid in active}
     return replace(

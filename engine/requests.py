@@ -110,7 +110,8 @@ class TimerDue(msgspec.Struct, frozen=True):
 
 
 class EffectResult(msgspec.Struct, frozen=True):
-    """How an effect ended: with a result, or for good with an error. `until`: the state whose leaving cancels it."""
+    """How an effect ended: with a result, or for good with an error. `until`: the state whose leaving cancels it.
+    `attempt`, `began_at`: which attempt it is of, and when that began (ns UTC)."""
 
     instance_id: str
     effect_id: str
@@ -118,6 +119,8 @@ class EffectResult(msgspec.Struct, frozen=True):
     result: Json = None
     error: str = ""
     until: str = ""
+    attempt: int = 0
+    began_at: int = 0
 
     @property
     def event_id(self) -> str:

@@ -230,7 +230,10 @@ class Unit:
         name = f"{'error' if failed else 'done'}.effect.{request.name}"
         data = {"message": request.error} if failed else request.result
         data, encoded = as_json(f"the result of effect '{request.effect_id}'", data)
-        fact = self._take_result(draft, request, Trigger(name, key[1], EFFECT_SOURCE, "effect", data=data))
+        result = Trigger(
+            name, key[1], EFFECT_SOURCE, "effect", data=data, attempt=request.attempt, began_at=request.began_at
+        )
+        fact = self._take_result(draft, request, result)
         self._remember(draft, key, fact.sequence, content_digest(name, "", encoded))
         self.changes.effects_ended.append(("failed" if failed else "done", request.error, request.effect_id))
         return _outcome(fact, draft.instance)

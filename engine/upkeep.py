@@ -16,6 +16,7 @@ from statewright.engine.events import InstancePruned
 from statewright.engine.followers import Follower
 from statewright.engine.recorder import EffectRow, InboxRow, InstanceRecorder, InstanceRow
 from statewright.engine.runtime import Runtime
+from statewright.engine.steps import StepRow
 
 
 class Upkeep:
@@ -50,14 +51,19 @@ class Upkeep:
             raise UnavailableError(f"the store can't be written: {error}") from error
 
     async def restore(
-        self, row: InstanceRow, events: Sequence[Notification], inbox: Sequence[InboxRow], effects: Sequence[EffectRow]
+        self,
+        row: InstanceRow,
+        events: Sequence[Notification],
+        inbox: Sequence[InboxRow],
+        effects: Sequence[EffectRow],
+        steps: Sequence[StepRow] = (),
     ) -> None:
         """Bring back a pruned instance (see `InstanceRecorder.restore`). Raises `AlreadyExistsError` if it wasn't
         pruned from this store right after `row.sequence`, `BusyError` if a projection lags, `UnavailableError`."""
         position = await self._runtime.on_reader(self._recorder.max_notification_id)
         await self._until_followed(position or 0)
         try:
-            await self._runtime.on_writer(self._recorder.restore, row, events, inbox, effects)
+            await self._runtime.on_writer(self._recorder.restore, row, events, inbox, effects, steps)
         except IntegrityError as error:
             raise AlreadyExistsError(f"instance '{row.id}' can't be restored: {error}") from error
         except PersistenceError as error:

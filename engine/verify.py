@@ -19,6 +19,7 @@ from statewright.engine.partitions import partition_of
 from statewright.engine.recorder import EffectRow, InstanceFilter, InstanceRow, TimerRow
 from statewright.engine.relatives import KINDS, LASTING
 from statewright.engine.requests import EFFECT_SOURCE, MESSAGE_SOURCE
+from statewright.engine.steps import StepRow, after, step_rows
 from statewright.engine.stores import open_store
 
 PAGE = 2_000
@@ -47,13 +48,14 @@ class Verification(msgspec.Struct):
 class _Folded:
     """One instance as its facts tell it, with what they say about its other rows."""
 
-    __slots__ = ("cancelled", "closing", "effects", "inbox", "instance", "waiting")
+    __slots__ = ("cancelled", "closing", "effects", "inbox", "instance", "steps", "waiting")
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
         self.inbox: dict[tuple[str, str], int] = {}
         self.waiting: set[tuple[str, str]] = set()
         self.effects: dict[str, EffectRow] = {}
+        self.steps: dict[str, StepRow] = {}
         self.cancelled: set[str] = set()
         self.closing: set[str] = set()
         """The effects that were asked for when it was cancelled, and so are not."""
@@ -93,6 +95,7 @@ def _verify(log: InstanceLog) -> Verification:
     for instance_id, one in folded.items():
         _compare_inbox(log, instance_id, one, found)
         _compare_effects(log, instance_id, folded, pruned, found)
+        _compare_steps(log, instance_id, one, found)
         if log.load(instance_id) != one.instance:
             found.differences.append(f"instance '{instance_id}' loads from its snapshot as another than from its facts")
     return found
@@ -143,12 +146,14 @@ def _all_facts(log: InstanceLog, found: Verification) -> Iterator[AnyFact]:
 
 
 def _note(one: _Folded, fact: AnyFact, partitions: int, found: Verification) -> None:
-    """Take in the identity that a fact recorded and the effects that it asked for."""
+    """Take in the identity that a fact recorded, the effects that it asked for and what it says about steps."""
     trigger: Trigger | None = getattr(fact, "trigger", None)
     if trigger is not None and trigger.kind != "timer":
         _note_identity(one, trigger, fact, found)
     asked = {row.effect_id: row for row in effect_rows(fact, partitions, fact.time)}
     one.effects |= asked
+    for row in step_rows(fact):
+        one.steps[row.step] = after(one.steps.get(row.step), row)
     one.cancelled.update(getattr(fact, "effects_cancelled", ()))
     if isinstance(fact, InstanceCancelled):
         one.closing |= asked.keys()
@@ -226,6 +231,12 @@ def _compare_effects(
         _differ(what, _asked(expected), _asked(row), found)
         if row is not None and row.state not in (states := _states(one, row, folded, pruned)):
             found.differences.append(f"{what} is expected to be {' or '.join(states)}, it is {row.state}")
+
+
+def _compare_steps(log: InstanceLog, instance_id: str, one: _Folded, found: Verification) -> None:
+    rows = {row.step: row for row in log.instances.select_steps(instance_id)}
+    for step in one.steps.keys() | rows.keys():
+        _differ(f"step '{step}' of instance '{instance_id}'", one.steps.get(step), rows.get(step), found)
 
 
 def _asked(row: EffectRow | None) -> tuple[object, ...] | None:

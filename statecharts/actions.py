@@ -70,6 +70,8 @@ class ActionCompiler:
             d.Emit: self._emit,
             d.Call: self._call,
             d.Perform: self._perform,
+            d.RunStep: self._run_step,
+            d.Record: self._record,
             d.Log: self._log,
             d.If: self._if,
             d.Foreach: lambda action, state, where: compile_foreach(self, action, state, where),
@@ -337,6 +339,14 @@ class ActionCompiler:
         name = action.name
         return self._effect("perform", name, lambda run: name, action, state, f"perform {name!r} in {where}")
 
+    def _run_step(self, action: d.RunStep, state: str, where: str) -> Operation:
+        effect = Effect(action.step, "step", None, state, self._policy(action, f"run_step {action.step!r} in {where}"))
+        return lambda run: run.effects.append(effect)
+
+    def _record(self, action: d.Record, state: str, where: str) -> Operation:
+        step, status = action.step, action.status
+        return lambda run: run.record(step, status)
+
     def _effect(
         self, kind: str, literal: str, name: Value, action: d.Emit | d.Call | d.Perform, state: str, what: str
     ) -> Operation:
@@ -347,7 +357,7 @@ class ActionCompiler:
             return lambda run: run.effects.append(effect)
         return lambda run: run.effects.append(Effect(name(run), kind, value(run), state, policy))
 
-    def _policy(self, action: d.Emit | d.Call | d.Perform, what: str) -> Policy | None:
+    def _policy(self, action: d.Emit | d.Call | d.Perform | d.RunStep, what: str) -> Policy | None:
         """What the action says about how it is performed, None if nothing."""
         until = self._within if action.cancel == "on_exit" else ""
         if action.cancel == "on_exit" and not until:

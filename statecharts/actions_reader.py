@@ -16,7 +16,7 @@ from statewright.statecharts.context import require_json
 from statewright.statecharts.places import Faults, Path
 
 KINDS: dict[str, type[d.Action]] = {
-    kind.__name__.lower(): kind
+    str(kind.__struct_config__.tag): kind
     for kind in (
         d.Assign,
         d.Raise,
@@ -25,6 +25,8 @@ KINDS: dict[str, type[d.Action]] = {
         d.Emit,
         d.Call,
         d.Perform,
+        d.RunStep,
+        d.Record,
         d.Log,
         d.If,
         d.Foreach,
@@ -40,6 +42,7 @@ SHORT_FIELDS = {
     "emit": "subject",
     "call": "method",
     "perform": "name",
+    "run_step": "step",
     "log": "expr",
     "script": "source",
 }
@@ -50,6 +53,8 @@ ONE_OF = {
     "cancel": ("sendid", "sendidexpr"),
     "emit": ("subject", "subjectexpr"),
     "perform": ("name",),
+    "run_step": ("step",),
+    "record": ("step",),
 }
 
 
@@ -244,6 +249,11 @@ class ActionsReader:
             return None
         if kind == "perform" and "name" not in read:
             return None
+        if kind in ("run_step", "record") and not read.get("step"):
+            return None
+        if kind == "record" and "status" not in read:
+            self.fault(path, f"expected 'status' in 'record', one of {', '.join(typing.get_args(d.StepStatus))}")
+            return None
         if kind == "if" and "branches" not in read:
             return None
         action: Any = struct(**read)
@@ -265,6 +275,8 @@ class ActionsReader:
             return self.delay(fields[key], place, "1s" if key == "heartbeat" else "1h")
         if key == "retry":
             return self.retry(fields[key], place)
+        if key == "status":
+            return self.choice(fields[key], typing.get_args(d.StepStatus), place)
         if key == "cancel":
             return self.choice(fields[key], typing.get_args(d.CancelWhen), place)
         if key == "branches":

@@ -27,7 +27,7 @@ from typing import Any, Literal
 import msgspec
 
 from statewright.statecharts.chart import Chart
-from statewright.statecharts.definition import CancelWhen, Retry
+from statewright.statecharts.definition import CancelWhen, FinalStatus, Retry, StepStatus
 from statewright.statecharts.errors import ChartError, Fault
 
 Tree = dict[str, Any]
@@ -115,9 +115,17 @@ def parallel(id: str, *, states: Sequence[Tree], **rest: Any) -> Tree:  # noqa: 
     return state(id, type="parallel", states=states, **rest)
 
 
-def final(id: str, *, output: Any = None, entry: Actions | None = None, exit: Actions | None = None) -> Tree:  # noqa: A002
-    """A final state; `output` is the result of its parent, or of the chart (SCXML's donedata)."""
-    return _given(id=id, type="final", entry=entry, exit=exit, output=output)
+def final(
+    id: str,  # noqa: A002
+    *,
+    output: Any = None,
+    entry: Actions | None = None,
+    exit: Actions | None = None,  # noqa: A002
+    status: FinalStatus | None = None,
+) -> Tree:
+    """A final state; `output` is the result of its parent, or of the chart (SCXML's donedata). One of the chart itself
+    may say that the instance has failed or was cancelled; the context's field `error` says why."""
+    return _given(id=id, type="final", entry=entry, exit=exit, output=output, status=status)
 
 
 def history(
@@ -204,6 +212,23 @@ def perform(
     the state that is entered, or stayed in, is left.
     """
     return {"perform": _given(name=name, data=data, **_how(retry, timeout, heartbeat, cancel))}
+
+
+def run_step(
+    step: str,
+    *,
+    retry: Retry | Mapping[str, Any] | None = None,
+    timeout: str | None = None,
+    heartbeat: str | None = None,
+    cancel: CancelWhen | None = None,
+) -> Tree:
+    """Have this step of the chart's workflow performed. The rest is as in `perform`."""
+    return {"run_step": _given(step=step, **_how(retry, timeout, heartbeat, cancel))}
+
+
+def record(step: str, status: StepStatus) -> Tree:
+    """Say how a step of the instance stands."""
+    return {"record": {"step": step, "status": status}}
 
 
 def _how(

@@ -240,6 +240,7 @@ class _Compiler:
         what = f"output of state {node.id!r}"
         output = self.actions.output(node.output, node, what) if node.output is not None else None
         state.output = output
+        state.status = node.status
         parent = state.parent
         assert parent is not None
         if parent.parent is None:

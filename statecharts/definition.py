@@ -12,6 +12,7 @@ mapping or list is evaluated element by element, any other scalar is itself, and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -21,13 +22,21 @@ from msgspec import UNSET, Meta, UnsetType
 Json = Any
 StateType = Literal["atomic", "compound", "parallel", "final", "history"]
 CancelWhen = Literal["never", "on_exit"]
+FinalStatus = Literal["completed", "failed", "cancelled"]
+StepStatus = Literal[
+    "pending", "running", "completed", "failed", "skipped", "cancelled", "compensated", "compensation_failed"
+]
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, eq=False):
     """Base of all parts of a definition. Parts are compared by identity, so that each has its own place."""
 
 
-class Action(Node, frozen=True, tag_field="type", tag=str.lower):
+class Action(Node, frozen=True, tag_field="type", tag=_snake):
     """Base of the actions; in JSON each carries its kind as `type`."""
 
 
@@ -143,6 +152,24 @@ class Perform(Action, frozen=True):
     cancel: CancelWhen = "never"
 
 
+class RunStep(Action, frozen=True):
+    """Have a step of a workflow performed after the commit: what it is, its definition says. The rest is as in perform;
+    its result comes back as `done.effect.<step>` or `error.effect.<step>`."""
+
+    step: str
+    retry: Retry | None = None
+    timeout: str = ""
+    heartbeat: str = ""
+    cancel: CancelWhen = "never"
+
+
+class Record(Action, frozen=True):
+    """Say how a step of the instance stands. Of several records of one step in a macrostep the last one counts."""
+
+    step: str
+    status: StepStatus
+
+
 class Log(Action, frozen=True):
     """Add a line to the step's log (SCXML 4.7)."""
 
@@ -185,7 +212,9 @@ class Block(Action, frozen=True):
     actions: tuple[AnyAction, ...] = ()
 
 
-AnyAction = Assign | Raise | Send | Cancel | Emit | Call | Perform | Log | If | Foreach | Script | Block
+AnyAction = (
+    Assign | Raise | Send | Cancel | Emit | Call | Perform | RunStep | Record | Log | If | Foreach | Script | Block
+)
 
 
 class Initial(Node, frozen=True):
@@ -235,7 +264,8 @@ class State(Node, frozen=True):
     """One state; its children in document order. `initial` of a history state is its default.
 
     `context` are fields that get their values when the state is entered for the first time (SCXML's late binding);
-    until then they are null.
+    until then they are null. `status` is how the instance ends with this final state, if it is one of the chart itself;
+    if it has failed or was cancelled, the context's field `error` says why.
     """
 
     id: str
@@ -252,6 +282,7 @@ class State(Node, frozen=True):
     transitions: tuple[Transition, ...] = ()
     states: tuple[State, ...] = ()
     output: Json = None
+    status: FinalStatus = "completed"
 
 
 class Declaration(Node, frozen=True):

@@ -161,7 +161,8 @@ class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something to be performed after the commit.
 
     kind: "perform" a handler registered under `name`; "emit" a message on subject `name`; "call" the service
-    method `name` ("service.method"). data: its argument, evaluated. state: the state whose action asked for it.
+    method `name` ("service.method"); "step" the step `name` of the workflow that the chart was compiled from. data: its
+    argument, evaluated. state: the state whose action asked for it.
     """
 
     name: str
@@ -171,16 +172,25 @@ class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
     policy: Policy | None = None
 
 
+class StepRecord(msgspec.Struct, frozen=True):
+    """How a step of the instance stands from here on (`definition.StepStatus`)."""
+
+    step: str
+    status: str
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of one macrostep.
 
-    When `reason` is not empty the event changed nothing: `snapshot` is the one that came in, all else but
-    `guards` is empty, and `reason` says why (no transition, which guard was false, which expression failed).
-    Otherwise: `exited`/`entered` in the order in which it happened over all microsteps, `context` the top-level keys
-    that changed with their new values, `history` the history values that changed, `timers`, `requests` (to other
-    sessions) and `effects` in order, `raised` the names of internal events processed. `status` is "completed" once a
-    top-level final state was entered, then `output` is its donedata; the configuration is then the one before the
-    final exit. Effects that are cancelled in the macrostep that asks for them are left out.
+    When `reason` is not empty the event changed nothing: `snapshot` is the one that came in, all else but `guards` is
+    empty, and `reason` says why (no transition, which guard was false, which expression failed). Otherwise:
+    `exited`/`entered` in the order in which it happened over all microsteps, `context` the top-level keys that changed
+    with their new values, `history` the history values that changed, `timers`, `requests` (to other sessions) and
+    `effects` in order, `raised` the names of internal events processed, `records` the last record of each step that has
+    one. `status` is "completed", "failed" or "cancelled" once a top-level final state was entered (which of them, it
+    says), then `output` is its donedata and `error`, unless it is completed, the context's field of that name; the
+    configuration is then the one before the final exit. Effects that are cancelled in the macrostep that asks for them
+    are left out.
     """
 
     snapshot: Snapshot
@@ -196,6 +206,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     effects: tuple[Effect, ...] = ()
     raised: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
-    status: Literal["active", "completed", "failed"] = "active"
+    records: tuple[StepRecord, ...] = ()
+    status: Literal["active", "completed", "failed", "cancelled"] = "active"
     output: Json = None
     error: str = ""

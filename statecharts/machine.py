@@ -20,7 +20,7 @@ from statewright.statecharts import step as stepping
 from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, keep
 from statewright.statecharts.children import NOBODY, Child, Kin
 from statewright.statecharts.context import Context
-from statewright.statecharts.definition import Json
+from statewright.statecharts.definition import FinalStatus, Json
 from statewright.statecharts.errors import StatewrightError, UnknownState
 from statewright.statecharts.facts import Event, Snapshot, Step, Taken, Verdict
 from statewright.statecharts.plans import EntrySet, Plan
@@ -65,6 +65,7 @@ class ChartState(NestedState):
         self.initial_block: Block = ()
         self.final_block: Block = ()
         self.output: Callable[[Any], Json] | None = None
+        self.status: FinalStatus = "completed"
 
     def is_done(self, configuration: int) -> bool:
         """Procedure isInFinalState. Finished regions are counted, not visited: each compound one holds one active

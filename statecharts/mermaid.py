@@ -130,6 +130,10 @@ def describe(action: d.AnyAction) -> str:
     """An action in a word or two."""
     if isinstance(action, d.Perform):
         return action.name
+    if isinstance(action, d.RunStep):
+        return f"run_step {action.step}"
+    if isinstance(action, d.Record):
+        return f"record {action.step} {action.status}"
     if isinstance(action, d.Assign):
         return f"assign {', '.join(action.values) or action.function}"
     if isinstance(action, d.Raise | d.Send):

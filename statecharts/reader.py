@@ -11,6 +11,7 @@ Python functions may stand in the tree where the form has `{function: name}`; th
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -55,7 +56,7 @@ CEL_WORDS = frozenset(
 _COMMON = {"description", "meta", "initial", "entry", "exit", "on", "after", "always", "transitions", "states"}
 # `$schema` is for editors: where the schema of the document is.
 _CHART_KEYS = _COMMON | {"$schema", "name", "version", "expressions", "context", "subscribe"}
-_STATE_KEYS = _COMMON | {"id", "type", "tags", "history", "target", "actions", "output", "context", "invoke"}
+_STATE_KEYS = _COMMON | {"id", "type", "tags", "history", "target", "actions", "output", "status", "context", "invoke"}
 _TRANSITION_KEYS = {"target", "guard", "actions", "internal", "description"}
 _EXPLICIT_KEYS = _TRANSITION_KEYS | {"event", "events", "delay"}
 _INVOKE_TEXTS = ("id", "idlocation", "type", "typeexpr", "src", "srcexpr", "contentexpr")
@@ -224,10 +225,16 @@ class _Reader(ActionsReader):
             transitions=self._transitions(tree, path),
             states=self._states(tree.get("states"), (*path, "states")),
             output=self.value(tree.get("output"), (*path, "output")),
+            status=self._status(tree, path),
         )
         self.places.put(state, path, state_id)
         self.state = outer
         return state
+
+    def _status(self, tree: Mapping[str, Any], path: Path) -> d.FinalStatus:
+        if tree.get("status") is None:
+            return "completed"
+        return self.choice(tree["status"], typing.get_args(d.FinalStatus), (*path, "status"))  # type: ignore[no-any-return]
 
     def _invokes(self, tree: Any, path: Path) -> tuple[d.Invoke, ...]:
         invokes = []

@@ -49,6 +49,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "transitions": _TRANSITIONS,
         "states": "The states inside this one, by id, in document order.",
         "output": "The result that a final state gives to its parent, or to the chart.",
+        "status": "How the instance ends with this final state of the chart; the context's field error says why.",
     },
     "Transition": {
         "events": "The events that it reacts to: names, prefixes such as error.*, or * for any.",
@@ -121,6 +122,8 @@ FIELDS: dict[str, dict[str, str]] = {
     },
     "Call": {"service": "The service's name.", "method": "The method to call.", "data": _DATA, **_EFFECT},
     "Perform": {"name": "The name that the handler is registered under.", "data": _DATA, **_EFFECT},
+    "RunStep": {"step": "The id of the step, as the chart's workflow has it.", **_EFFECT},
+    "Record": {"step": "The id of the step.", "status": "How it stands from now on."},
     "Retry": {
         "attempts": "How many attempts there are in all.",
         "initial": "The wait before the second attempt: 1s, PT1S or milliseconds.",

@@ -140,9 +140,9 @@ class Sessions:
             return
         session.snapshot = step.snapshot
         self._ask(session, step)
-        if step.status == "completed":
+        if step.status != "active":
             session.output = step.output
-            self._end(session, "completed")
+            self._end(session, step.status, step.error)
 
     def _ask(self, session: Session, step: Step) -> None:
         """Do what the step asks for."""
@@ -166,24 +166,24 @@ class Sessions:
             else:
                 self._enqueue(session, child, request.event)
 
-    def _end(self, session: Session, status: Status, why: str = "") -> None:
-        """The session is over: of what it has set only what is on its way already arrives."""
+    def _end(self, session: Session, status: Status, why: str = "", *, by_parent: bool = False) -> None:
+        """The session is over: of what it has set only what is on its way already arrives. A parent that has ended it
+        hears nothing more."""
         session.status = status
         session.error = why
         self._living -= 1
-        cancelled = status == "cancelled"
         for pending in [p for p in self._pending.values() if p.sender is session]:
-            if cancelled or pending.receiver is None or pending.receiver is session:
+            if by_parent or pending.receiver is None or pending.receiver is session:
                 self._forget(pending)
         if status == "failed":
             for child in session.children.values():
                 if child.status == "active":
                     self._cancel(child)
-        if session.parent is not None and not cancelled:
+        if session.parent is not None and not by_parent:
             invokeid = session.invokeid
             name, data = f"done.invoke.{invokeid}", session.output
-            if status == "failed":
-                name, data = f"error.invoke.{invokeid}", {"message": why}
+            if status != "completed":
+                name, data = f"error.invoke.{invokeid}", {"message": why or status}
             self._enqueue(session, session.parent, Event(name, data, invokeid=invokeid))
 
     # -- children ------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ class Sessions:
         for grandchild in child.children.values():
             if grandchild.status == "active":
                 self._cancel(grandchild)
-        self._end(child, "cancelled")
+        self._end(child, "cancelled", by_parent=True)
 
     # -- the queue -----------------------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ class Line(msgspec.Struct, frozen=True):
     leaves: tuple[str, ...]
     context: Mapping[str, Json]
     effects: tuple[EffectLine, ...]
-    status: Literal["active", "completed", "failed"]
+    status: Literal["active", "completed", "failed", "cancelled"]
 
 
 def parse_token(text: str) -> Token:
@@ -97,8 +97,8 @@ class Simulation:
         return self._sessions.due_ns
 
     @property
-    def status(self) -> Literal["active", "completed", "failed"]:
-        return self._sessions.first.status  # type: ignore[return-value]  # nobody cancels the first session
+    def status(self) -> Literal["active", "completed", "failed", "cancelled"]:
+        return self._sessions.first.status
 
     @property
     def output(self) -> Json:

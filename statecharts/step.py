@@ -28,6 +28,7 @@ from statewright.statecharts.facts import (
     Event,
     Snapshot,
     Step,
+    StepRecord,
     Taken,
     TimerCancelled,
     TimerSet,
@@ -140,6 +141,7 @@ class Macrostep:
         "raised",
         "records",
         "serial",
+        "steps",
         "taken",
         "timers",
         "trigger",
@@ -162,6 +164,7 @@ class Macrostep:
         self.verdicts: list[Verdict] = []
         self.changes: dict[str, Json] | None = None
         self.records: dict[str, tuple[str, ...]] | None = None
+        self.steps: dict[str, str] | None = None
         self.logs: list[str] | None = None
         self.raised: list[str] | None = None
         self.taken: tuple[Taken, ...] = ()
@@ -383,7 +386,7 @@ class Macrostep:
         """Whether anything is to be said although no transition is enabled: a guard failed in a dynamic chart, a
         `finalize` has run, the event is passed on to a child."""
         requests = self.family is not None and self.family.requests
-        return bool(self.internal or self.changes or requests or self.effects or self.timers or self.logs)
+        return bool(self.internal or self.changes or requests or self.effects or self.timers or self.logs or self.steps)
 
     def relate(self) -> Family:
         """What this macrostep has to do with children and late data; made when it is first asked for."""
@@ -400,6 +403,14 @@ class Macrostep:
         self.context = Context(self.context)
         dict.update(self.context, changes)
         self.changes = {**self.changes, **changes} if self.changes else dict(changes)
+
+    def record(self, step: str, status: str) -> None:
+        """The last record of a step counts: leaving a state may say "cancelled", and what it was left for the truth."""
+        if self.steps is None:
+            self.steps = {}
+        else:
+            self.steps.pop(step, None)
+        self.steps[step] = status
 
     def cancel_own_timer(self, timer_id: str) -> None:
         """Cancel a timer because its state is left; the one that has just fired is gone already."""
@@ -424,9 +435,16 @@ class Macrostep:
             effects=tuple(self.effects),
             raised=tuple(self.raised) if self.raised else (),
             logs=tuple(self.logs) if self.logs else (),
-            status="active" if self.final is None else "completed",
+            records=tuple([StepRecord(*record) for record in self.steps.items()]) if self.steps else (),
+            status="active" if self.final is None else self.final.status,
             output=self.output,
+            error=self._error() if self.final is not None and self.final.status != "completed" else "",
         )
+
+    def _error(self) -> str:
+        """Why the instance ends other than completed, as the context says."""
+        error = self.context.get("error")
+        return error if isinstance(error, str) else ""
 
 
 def _first_leaf(selected: tuple[int, Any]) -> int:

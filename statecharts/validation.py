@@ -91,6 +91,10 @@ class _Validator:
                 self.faults.add(
                     state, "expected a history state inside a compound or parallel state, got one at the top"
                 )
+        if state.status != "completed" and (kind != "final" or self.parents[state.id] is not None):
+            message = "expected a status only on a final state of the chart itself"
+            where = "inside another" if kind == "final" else f"of type {kind}"
+            self.faults.add(state, f"{message}, got one on a state {where}", "status")
         if kind != "final" and state.output is not None:
             self.faults.add(state, f"expected output only on a final state, got one of type {kind}", "output")
 

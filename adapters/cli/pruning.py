@@ -21,6 +21,7 @@ from statewright.engine.errors import AlreadyExistsError, BusyError, InvalidErro
 from statewright.engine.events import AnyFact, InstancePruned
 from statewright.engine.instance import fold
 from statewright.engine.recorder import EffectRow, EndedFilter, InboxRow, InstanceRow
+from statewright.engine.steps import fold_steps
 from statewright.projections.metrics import kept_of
 
 BATCH = 100
@@ -192,7 +193,8 @@ async def restore(engine: Engine, path: str) -> Restored:
 async def _restore(engine: Engine, line: ArchivedInstance, done: Restored) -> None:
     try:
         row, events = line.instance_row, line.events
-        instance = fold(_facts(engine, events))
+        facts = _facts(engine, events)
+        instance = fold(facts)
     except (TypeError, ValueError, MapperDeserialisationError) as error:
         raise InvalidError(f"expected an archived instance, got one that can't be read: {error}") from error
     if instance is None or instance_row(instance) != row:
@@ -204,7 +206,7 @@ async def _restore(engine: Engine, line: ArchivedInstance, done: Restored) -> No
     try:
         if not stored:
             raise NotFoundError(f"instance '{row.id}' was never pruned from this store")
-        await engine.upkeep.restore(row, events, line.inbox_rows, line.effect_rows)
+        await engine.upkeep.restore(row, events, line.inbox_rows, line.effect_rows, fold_steps(facts))
         done.restored += 1
     except (AlreadyExistsError, NotFoundError) as error:
         done.refused[row.id] = str(error)

@@ -15,12 +15,13 @@ from operator import attrgetter
 from threading import local
 from typing import Any, Self
 
-from eventsourcing.persistence import DataError, IntegrityError, Notification, StoredEvent
+from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.popo import POPOAggregateRecorder, POPOProcessRecorder
 
 from statewright.adapters.memory import leases as lease_table
 from statewright.adapters.memory import upkeep
-from statewright.adapters.memory.rows import backlogs, copied, fits, located, progress, refuse_nul
+from statewright.adapters.memory.checks import check
+from statewright.adapters.memory.rows import backlogs, copied, fits, located, progress
 from statewright.engine.recorder import (
     PARTITIONS_DEFAULT,
     Backlog,
@@ -36,11 +37,10 @@ from statewright.engine.recorder import (
     ParkedRow,
     ScheduleRow,
     TimerRow,
-    last_ends,
 )
 from statewright.engine.relatives import LASTING
+from statewright.engine.steps import StepRow, after
 
-_DIGEST_BYTES = 16
 OPEN = frozenset({"pending", "running"})
 """The states of effects still to be performed."""
 _due_at = attrgetter("due_at")
@@ -65,6 +65,7 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
         self._numbers: dict[str, int] = {}
         """Those of all effects, ended ones too."""
         self._requested = 0
+        self._steps: dict[str, dict[str, StepRow]] = {}
         self._definitions: dict[tuple[str, str], DefinitionRow] = {}
         self._parked: dict[str, ParkedRow] = {}
         self._schedules: dict[str, ScheduleRow] = {}
@@ -108,26 +109,7 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
             return positions
 
     def _check(self, changes: Changes) -> None:
-        """Raise what a database raises for rows that it can't take."""
-        for rows in (changes.inbox, changes.instances, changes.timers_set, changes.effects_requested):
-            refuse_nul(rows)
-        refuse_nul(changes.effects_ended)
-        seen: set[tuple[str, str, str]] = set()
-        for row in changes.inbox:
-            if len(row.digest) != _DIGEST_BYTES:
-                raise DataError(f"expected digests of {_DIGEST_BYTES} bytes, got {len(row.digest)}")
-            if row[:3] in seen or (row.source, row.event_id) in self._inbox.get(row.instance_id, ()):
-                raise IntegrityError(f"expected an identity that is not in the inbox, got {row[:3]}")
-            seen.add(row[:3])
-        asked: set[str] = set()
-        for effect in changes.effects_requested:
-            if effect.effect_id in asked or effect.effect_id in self._effects:
-                raise IntegrityError(f"expected an effect that is not there yet, got '{effect.effect_id}'")
-            asked.add(effect.effect_id)
-        for state, _, effect_id in last_ends(changes.effects_ended):
-            before = self._effects.get(effect_id)
-            if before is not None and {before.state, state} == upkeep.ENDS:
-                raise IntegrityError(f"expected effect '{effect_id}' not to have ended as {before.state}, got {state}")
+        check(changes, self._inbox, self._effects)
 
     def _apply(self, changes: Changes) -> None:
         for inbox in changes.inbox:
@@ -147,6 +129,9 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
             self._put_effect(effect)
         for state, error, effect_id in changes.effects_ended:
             self._end(effect_id, state, error)
+        for step in changes.steps:
+            known = self._steps.setdefault(step.instance_id, {})
+            known[step.step] = after(known.get(step.step), step)
 
     def _close(self, instance_id: str) -> None:
         for key in [key for key in self._timers if key[0] == instance_id]:
@@ -311,6 +296,12 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
             seen = self._seen
             return [seen._effects[effect_id] for effect_id in seen._effects_of.get(instance_id, ())]
 
+    # Steps
+    def select_steps(self, instance_id: str, steps: Collection[str] | None = None) -> Sequence[StepRow]:
+        with self._database_lock:
+            rows = self._seen._steps.get(instance_id, {}).values()
+            return sorted(row for row in rows if steps is None or row.step in steps)
+
     # Definitions
     def insert_definition(self, row: DefinitionRow) -> None:
         with self._database_lock:
@@ -458,6 +449,7 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
             upkeep.erase_events(recorder, instance_id)
         self._instances.pop(instance_id, None)
         self._inbox.pop(instance_id, None)
+        self._steps.pop(instance_id, None)
         for key in [key for key in self._timers if key[0] == instance_id]:
             del self._timers[key]
         for effect_id in self._effects_of.pop(instance_id, ()):
@@ -465,9 +457,14 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
             self._open.pop(effect_id, None)
 
     def restore(
-        self, row: InstanceRow, events: Sequence[Notification], inbox: Sequence[InboxRow], effects: Sequence[EffectRow]
+        self,
+        row: InstanceRow,
+        events: Sequence[Notification],
+        inbox: Sequence[InboxRow],
+        effects: Sequence[EffectRow],
+        steps: Sequence[StepRow] = (),
     ) -> None:
-        rows = Changes(inbox=list(inbox), instances=[row], effects_requested=list(effects))
+        rows = Changes(inbox=list(inbox), instances=[row], effects_requested=list(effects), steps=list(steps))
         with self._database_lock:
             if [(e.originator_version, e.topic) for e in self.located_events(row.id)] != [
                 (row.sequence + 1, "instance_pruned")

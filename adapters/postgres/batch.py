@@ -22,6 +22,7 @@ from statewright.adapters.postgres.arrays import Blobs, Column, Integers, Texts,
 from statewright.adapters.postgres.schema import OPEN, TRANSIENT, columns
 from statewright.engine.ids import instance_of
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, Lease, TimerRow, last_ends
+from statewright.engine.steps import StepRow, last_rows
 
 _CONSTANT = frozenset({"id", "started_at", "parent"})
 """What an instance keeps for life."""
@@ -49,6 +50,11 @@ class _Ended(NamedTuple):
     instance_id: str
 
 
+class _Begun(NamedTuple):
+    instance_id: str
+    step: str
+
+
 class _Event(NamedTuple):
     originator_id: str
     originator_version: int
@@ -65,6 +71,8 @@ _INPUTS: dict[str, type[Any]] = {
     "closed": _Closed,
     "effects": EffectRow,
     "ended": _Ended,
+    "begun": _Begun,
+    "steps": StepRow,
     "events": _Event,
 }
 """The rows that the function takes, by a name for their parameters: `inbox_source` is the array of that column."""
@@ -91,6 +99,11 @@ def _if_any(what: str, *statements: str) -> str:
     return f"IF {what}_{_INPUTS[what]._fields[0]} IS NOT NULL THEN {'; '.join(statements)}; END IF;"
 
 
+_STEPS_REPLACED = (
+    "ON CONFLICT (instance_id, step) DO UPDATE SET status = excluded.status, sequence = excluded.sequence,"
+    " started_at = coalesce(excluded.started_at, steps.started_at),"
+    " ended_at = coalesce(excluded.ended_at, steps.ended_at)"
+)
 _TIMER_KEY = frozenset({"instance_id", "timer_id"})
 
 _SAME_EFFECT = "effects.instance_id = given.instance_id AND effects.effect_id = given.effect_id"
@@ -130,6 +143,13 @@ _BODY = "\n".join(
             " THEN RAISE EXCEPTION 'expected an effect that has not ended, or has ended so'"
             " USING ERRCODE = 'integrity_constraint_violation'; END IF",
         ),
+        # A step that begins is another row: nothing of the one before is kept.
+        _if_any(
+            "begun",
+            f"DELETE FROM steps USING {_given('begun')}"
+            " WHERE steps.instance_id = given.instance_id AND steps.step = given.step",
+        ),
+        _if_any("steps", f"{_insert('steps', 'given.instance_id, given.step')} {_STEPS_REPLACED}"),
         _if_any(
             "events",
             f"PERFORM {POSITIONS_LOCK}",
@@ -165,6 +185,7 @@ def write(
 ) -> None:
     """Write all rows in one call; afterwards `cursor` has the positions of `events`."""
     values: list[Column | None] = []
+    begun, going_on = last_rows(changes.steps)
     for row, rows in (
         (Lease, leases),
         (InboxRow, changes.inbox),
@@ -174,6 +195,8 @@ def write(
         (_Closed, [(instance_id,) for instance_id in changes.instances_closed]),
         (EffectRow, changes.effects_requested),
         (_Ended, [(*ended, instance_of(ended[2])) for ended in last_ends(changes.effects_ended)]),
+        (_Begun, [row[:2] for row in begun]),
+        (StepRow, [*begun, *going_on]),
     ):
         values += columns_of(row, rows) if rows else _NOTHING[row]
     values += event_columns(events) if events else _NOTHING[_Event]

@@ -37,6 +37,7 @@ from statewright.engine.recorder import (
     ScheduleRow,
     TimerRow,
 )
+from statewright.engine.steps import StepRow
 
 _WITHIN = "(%s::bigint[] IS NULL OR partition = ANY(%s))"
 _WAITING = f"{OPEN} AND kind = queue.kind AND {QUEUE} = queue.name AND {_WITHIN}"
@@ -233,6 +234,15 @@ class PostgresInstanceRecorder(PostgresTrackingRecorder, InstanceRecorder):
         query = f"SELECT {columns(EffectRow)} FROM effects WHERE instance_id = %s ORDER BY number"
         return [EffectRow._make(row) for row in self._rows(query, (instance_id,))]
 
+    # Steps
+    def select_steps(self, instance_id: str, steps: Collection[str] | None = None) -> Sequence[StepRow]:
+        among = None if steps is None else Texts(steps)
+        query = (
+            f"SELECT {columns(StepRow)} FROM steps WHERE instance_id = %s AND (%s::text[] IS NULL OR step = ANY(%s))"
+            " ORDER BY step"
+        )
+        return [StepRow._make(row) for row in self._rows(query, (instance_id, among, among))]
+
     # Definitions
     def insert_definition(self, row: DefinitionRow) -> None:
         insert = (
@@ -363,10 +373,15 @@ class PostgresInstanceRecorder(PostgresTrackingRecorder, InstanceRecorder):
             return upkeep.prune(cursor, tombstones)
 
     def restore(
-        self, row: InstanceRow, events: Sequence[Notification], inbox: Sequence[InboxRow], effects: Sequence[EffectRow]
+        self,
+        row: InstanceRow,
+        events: Sequence[Notification],
+        inbox: Sequence[InboxRow],
+        effects: Sequence[EffectRow],
+        steps: Sequence[StepRow] = (),
     ) -> None:
         with self.datastore.write() as cursor:
-            upkeep.restore(cursor, row, events, inbox, effects)
+            upkeep.restore(cursor, row, events, inbox, effects, steps)
 
     @property
     def partitions(self) -> int:

@@ -100,6 +100,14 @@ _VERSION_1 = (
         details {_TEXT},
         PRIMARY KEY (instance_id, effect_id)) WITH (fillfactor = 80, {_BUSY})""",
     f"CREATE INDEX effects_waiting ON effects (kind, {QUEUE}, due_at, number, partition) WHERE {OPEN}",
+    f"""CREATE TABLE steps (
+        instance_id {_TEXT},
+        step {_TEXT},
+        status {_TEXT},
+        sequence bigint NOT NULL,
+        started_at bigint,
+        ended_at bigint,
+        PRIMARY KEY (instance_id, step)) WITH (fillfactor = 80, {_BUSY})""",
     f"""CREATE TABLE definitions (
         number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         name {_TEXT},
@@ -176,7 +184,8 @@ VERSION = max(MIGRATIONS)
 
 _MIGRATIONS_TABLE = "statewright_migrations"
 _TABLES = (
-    "stored_events", "inbox", "instances", "timers", "effects", "definitions", "parked", "leases", "meta", "schedules",
+    "stored_events", "inbox", "instances", "timers", "effects", "steps", "definitions", "parked", "leases",
+    "meta", "schedules",
 )  # fmt: skip
 
 _LOCK = (0x53547772, 0)

@@ -17,8 +17,8 @@ from statewright.engine.errors import UnavailableError
 from statewright.engine.redaction import redacted
 
 _WRITTEN = (
-    "stored_events", "stored_snapshots", "inbox", "instances", "timers", "effects", "definitions", "parked", "leases",
-    "schedules", "notification_tracking", "metrics_figures", "metrics_runs",
+    "stored_events", "stored_snapshots", "inbox", "instances", "timers", "effects", "steps", "definitions", "parked",
+    "leases", "schedules", "notification_tracking", "metrics_figures", "metrics_runs",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from statewright.adapters.postgres.batch import POSITIONS_LOCK, event_columns
 from statewright.adapters.postgres.schema import OPEN, TRANSIENT, columns
 from statewright.engine.ids import instance_of
 from statewright.engine.recorder import EffectRow, EndedFilter, InboxRow, InstanceRow, ParkedRow, TimerRow
+from statewright.engine.steps import StepRow
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
@@ -41,6 +42,7 @@ _OWNED = (
     ("inbox", "instance_id"),
     ("timers", "instance_id"),
     ("effects", "instance_id"),
+    ("steps", "instance_id"),
     ("stored_snapshots", "originator_id"),
     ("stored_events", "originator_id"),
 )
@@ -113,6 +115,7 @@ def restore(
     events: Sequence[Notification],
     inbox: Sequence[InboxRow],
     effects: Sequence[EffectRow],
+    steps: Sequence[StepRow],
 ) -> None:
     cursor.execute(
         "DELETE FROM stored_events WHERE originator_id = %s AND originator_version = %s AND topic = 'instance_pruned'"
@@ -124,6 +127,7 @@ def restore(
     for table, kind, rows in (("inbox", InboxRow, inbox), ("instances", InstanceRow, [row])):
         _insert(cursor, table, kind, rows)
     _insert(cursor, "effects", EffectRow, effects, "ORDER BY place")  # Which number them as they were asked for.
+    _insert(cursor, "steps", StepRow, steps)
     cursor.execute(_RESTORED.encode(), (*event_columns(events), Integers([event.id for event in events])))
 
 

@@ -22,6 +22,7 @@ from eventsourcing.persistence import DataError, StoredEvent
 from statewright.adapters.sqlite.schema import OPEN, TRANSIENT, columns
 from statewright.engine.ids import instance_of
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow, last_ends
+from statewright.engine.steps import StepRow
 
 _DIGEST_BYTES = 16
 _CONSTANT = frozenset({"id", "started_at", "parent"})
@@ -35,10 +36,19 @@ UPDATED = "ON CONFLICT (id) DO UPDATE SET " + ", ".join(
 TIMERS_REPLACED = "ON CONFLICT (instance_id, timer_id) DO UPDATE SET " + ", ".join(
     f"{name} = excluded.{name}" for name in TimerRow._fields if name not in {"instance_id", "timer_id"}
 )
+_BEGINS = "excluded.status IN ('pending', 'running')"
+STEPS_REPLACED = (
+    "ON CONFLICT (instance_id, step) DO UPDATE SET status = excluded.status, sequence = excluded.sequence, "
+    + ", ".join(
+        f"{name} = iif({_BEGINS}, excluded.{name}, coalesce(excluded.{name}, {name}))"
+        for name in ("started_at", "ended_at")
+    )
+)
+"""As `engine/steps.py` says it (`after`)."""
 
 _INPUTS = (
     "position", "events", "states", "inbox", "digests", "instances", "statuses", "timers_cleared", "timers_set",
-    "effects_requested", "effects_ended", "instances_closed",
+    "effects_requested", "effects_ended", "instances_closed", "steps",
 )  # fmt: skip
 
 INSERT = f"INSERT INTO batch VALUES ({', '.join('?' * len(_INPUTS))})"
@@ -77,6 +87,7 @@ def inputs(position: int, events: Sequence[StoredEvent], changes: Changes) -> tu
         _json(changes.effects_requested),
         _json([(*ended, instance_of(ended[2])) for ended in last_ends(changes.effects_ended)]),
         _json([(instance_id,) for instance_id in changes.instances_closed]),
+        _json(changes.steps),
     )
 
 
@@ -129,6 +140,10 @@ def _statements() -> Iterable[str]:
         f"UPDATE effects SET state = {_cell(0)}, error = {_cell(1)} FROM json_each(NEW.effects_ended) AS given"
         f" WHERE effects.instance_id = {_cell(3)} AND effects.effect_id = {_cell(2)}"
         f" AND {changes_end('effects.state', _cell(0))}"
+    )
+    yield (
+        f"INSERT INTO steps ({columns(StepRow)}) SELECT {_cells(len(StepRow._fields))}"
+        f" FROM json_each(NEW.steps) WHERE true {STEPS_REPLACED}"
     )
 
 

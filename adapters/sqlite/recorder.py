@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from operator import itemgetter
 from typing import Any
 
+import msgspec
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.sqlite import SQLiteAggregateRecorder, SQLiteCursor, SQLiteProcessRecorder
 
@@ -36,6 +37,7 @@ from statewright.engine.recorder import (
     ScheduleRow,
     TimerRow,
 )
+from statewright.engine.steps import StepRow
 
 _ANY = 2**63 - 1
 """SQLite's largest integer: an upper bound that bounds nothing."""
@@ -275,6 +277,14 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
         with self.datastore.read() as connection:
             return [EffectRow._make(row) for row in connection.execute(query, (instance_id,))]
 
+    # Steps
+    def select_steps(self, instance_id: str, steps: Collection[str] | None = None) -> Sequence[StepRow]:
+        among = "" if steps is None else "AND step IN (SELECT value FROM json_each(?2))"
+        query = f"SELECT {columns(StepRow)} FROM steps WHERE instance_id = ?1 {among} ORDER BY step"
+        values = (instance_id,) if steps is None else (instance_id, msgspec.json.encode(list(steps)).decode())
+        with self.datastore.read() as connection:
+            return [StepRow._make(row) for row in connection.execute(query, values)]
+
     # Definitions
     def insert_definition(self, row: DefinitionRow) -> None:
         query = "SELECT digest FROM definitions WHERE name = ? AND version = ?"
@@ -376,10 +386,15 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
         return pruned
 
     def restore(
-        self, row: InstanceRow, events: Sequence[Notification], inbox: Sequence[InboxRow], effects: Sequence[EffectRow]
+        self,
+        row: InstanceRow,
+        events: Sequence[Notification],
+        inbox: Sequence[InboxRow],
+        effects: Sequence[EffectRow],
+        steps: Sequence[StepRow] = (),
     ) -> None:
         with self.datastore.write() as connection:
-            upkeep.restore(connection, row, events, inbox, effects)
+            upkeep.restore(connection, row, events, inbox, effects, steps)
 
     @property
     def partitions(self) -> int:

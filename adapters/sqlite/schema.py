@@ -12,7 +12,7 @@ from typing import Any
 from statewright.engine.errors import InvalidError, NotFoundError
 from statewright.engine.partitions import partition_of
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Written into `PRAGMA user_version`. Grows with every change of the tables that an older version can't read."""
 
 APPLICATION_ID = 0x53547772
@@ -87,6 +87,14 @@ TABLES = (
     """CREATE TRIGGER IF NOT EXISTS effects_end_once BEFORE UPDATE OF state ON effects
         WHEN OLD.state IN ('done', 'failed') AND NEW.state IN ('done', 'failed') AND OLD.state <> NEW.state
         BEGIN SELECT RAISE(ABORT, 'expected an effect that has not ended, or has ended so'); END""",
+    """CREATE TABLE IF NOT EXISTS steps (
+        instance_id TEXT NOT NULL,
+        step TEXT NOT NULL,
+        status TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        started_at INTEGER,
+        ended_at INTEGER,
+        PRIMARY KEY (instance_id, step)) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS definitions (
         number INTEGER PRIMARY KEY,
         name TEXT NOT NULL,
@@ -183,7 +191,8 @@ def complete(connection: sqlite3.Connection) -> None:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring an older version's tables to this one's, in the transaction that is open. Idempotent."""
+    """Bring an older version's tables to this one's, in the transaction that is open. Idempotent. (Version 3 adds table
+    `steps`: no fact of before says anything about steps, but an older version would not write its rows.)"""
     if _version(connection) < 2:
         _to_2(connection)
     complete(connection)

@@ -13,10 +13,19 @@ from typing import Any
 
 from eventsourcing.persistence import StoredEvent
 
-from statewright.adapters.sqlite.batch import TIMERS_REPLACED, UPDATED, changes_end, is_text, joined_digests, refuse_nul
+from statewright.adapters.sqlite.batch import (
+    STEPS_REPLACED,
+    TIMERS_REPLACED,
+    UPDATED,
+    changes_end,
+    is_text,
+    joined_digests,
+    refuse_nul,
+)
 from statewright.adapters.sqlite.schema import OPEN, TRANSIENT, columns
 from statewright.engine.ids import instance_of
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, TimerRow
+from statewright.engine.steps import StepRow
 
 
 def _insert(table: str, row: type[Any]) -> str:
@@ -30,6 +39,7 @@ _STATUS = "UPDATE instances SET status = ?1 WHERE id = ?2 AND status <> ?1"
 _TIMER_CLEARED = "DELETE FROM timers WHERE instance_id = ? AND timer_id = ?"
 _TIMER_SET = f"{_insert('timers', TimerRow)} {TIMERS_REPLACED}"
 _EFFECT = _insert("effects", EffectRow)
+_STEP = f"{_insert('steps', StepRow)} {STEPS_REPLACED}"
 _EFFECT_ENDED = (
     "UPDATE effects SET state = ?1, error = ?2 WHERE instance_id = ?3 AND effect_id = ?4"
     f" AND {changes_end('state', '?1')}"
@@ -51,6 +61,7 @@ def write(connection: sqlite3.Connection, position: int, events: Sequence[Stored
         changes.timers_set,
         changes.effects_requested,
         changes.effects_ended,
+        changes.steps,
     ):
         refuse_nul(rows)
     joined_digests(changes.inbox)
@@ -71,6 +82,7 @@ def write(connection: sqlite3.Connection, position: int, events: Sequence[Stored
         many(statement, [(instance_id,) for instance_id in changes.instances_closed])
     many(_EFFECT, changes.effects_requested)
     many(_EFFECT_ENDED, [(state, error, instance_of(ended), ended) for state, error, ended in changes.effects_ended])
+    many(_STEP, changes.steps)
 
 
 def _column(state: bytes) -> str | bytes:

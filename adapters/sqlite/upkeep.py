@@ -14,6 +14,7 @@ from statewright.adapters.sqlite.batch import is_text
 from statewright.adapters.sqlite.schema import OPEN, TRANSIENT, columns
 from statewright.engine.ids import instance_of
 from statewright.engine.recorder import EffectRow, EndedFilter, InboxRow, InstanceRow, ParkedRow, TimerRow
+from statewright.engine.steps import StepRow
 
 _UNDONE = "('pending', 'running', 'parked')"
 _BUSY = f"EXISTS (SELECT 1 FROM effects WHERE instance_id = {{0}}.id AND state IN {_UNDONE})"
@@ -33,6 +34,7 @@ _OWNED = (
     ("stored_snapshots", "originator_id"),
     ("inbox", "instance_id"),
     ("effects", "instance_id"),
+    ("steps", "instance_id"),
     ("timers", "instance_id"),
 )
 
@@ -93,6 +95,7 @@ def restore(
     events: Sequence[Notification],
     inbox: Sequence[InboxRow],
     effects: Sequence[EffectRow],
+    steps: Sequence[StepRow],
 ) -> None:
     connection.execute(
         "DELETE FROM stored_events WHERE originator_id = ? AND originator_version = ? AND topic = 'instance_pruned'",
@@ -105,6 +108,7 @@ def restore(
         ("instances", InstanceRow, [row]),
         ("inbox", InboxRow, inbox),
         ("effects", EffectRow, effects),
+        ("steps", StepRow, steps),
     ):
         places = ", ".join("?" * len(kind._fields))
         connection.executemany(f"INSERT INTO {table} ({columns(kind)}) VALUES ({places})", rows)

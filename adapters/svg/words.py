@@ -45,6 +45,10 @@ def action(item: d.AnyAction) -> str:
             return f"emit {item.subject or f'({item.subjectexpr})'}"
         case d.Call():
             return f"call {item.service}.{item.method}"
+        case d.RunStep():
+            return f"run step {item.step}"
+        case d.Record():
+            return f"record {item.step} {item.status}"
         case d.Log():
             return f"log {item.label or item.expr}"
         case d.Script():

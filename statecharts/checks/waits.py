@@ -34,9 +34,14 @@ def unhandled_failures(subject: Subject) -> Iterator[Fault]:
     """Effects whose failure no transition handles: then the instance fails."""
     seen = set()
     for action in d.walk_actions(subject.definition):
-        if not isinstance(action, d.Perform | d.Call):
+        if isinstance(action, d.Perform):
+            name = action.name
+        elif isinstance(action, d.Call):
+            name = f"{action.service}.{action.method}"
+        elif isinstance(action, d.RunStep):
+            name = action.step
+        else:
             continue
-        name = action.name if isinstance(action, d.Perform) else f"{action.service}.{action.method}"
         if name not in seen and not subject.machine.handlers(f"error.effect.{name}").states:
             seen.add(name)
             message = f"if effect {name!r} fails the instance fails: no transition handles 'error.effect.{name}'"

@@ -224,7 +224,12 @@ class ContentReader:
         if element.tag == "call" and element.get("service") and element.get("method"):
             how = self._how(element, "timeout", "heartbeat")
             return d.Call(service=element.get("service"), method=element.get("method"), data=data, **how)
-        expected = "<perform name>, <emit subject>, <call service method> or <assign values>"
+        if element.tag == "run_step" and element.get("step"):
+            return d.RunStep(step=element.get("step"), **self._how(element, "timeout", "heartbeat"))
+        if element.tag == "record" and element.get("step") and element.get("status") in get_args(d.StepStatus):
+            return d.Record(step=element.get("step"), status=element.get("status"))  # type: ignore[arg-type]
+        expected = "<perform name>, <emit subject>, <call service method>, <run_step step>, <record step status>"
+        expected = f"{expected} or <assign values>"
         self.fault(element, f"expected {expected} of namespace {EXTENSION}, got <{element.tag}>")
         return None
 

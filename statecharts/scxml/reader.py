@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path as FilePath
+from typing import get_args
 
 from msgspec import UNSET
 
@@ -145,10 +146,18 @@ class ChartReader(ContentReader):
             transitions=tuple(self._transition(child) for child in parts.get("transition", ()) if kind != "history"),
             states=tuple(self._state(child) for child in parts.get("state", ())),
             output=self._donedata(parts.get("donedata", [])),
+            status=self._status(element),
         )
         self.put(state, element)
         self.state = outer
         return state
+
+    def _status(self, element: Element) -> d.FinalStatus:
+        status, known = element.get(f"{PREFIX}status") or "completed", get_args(d.FinalStatus)
+        if status not in known:
+            self.fault(element, f"expected the status {' or '.join(known)}, got {status!r}")
+            return "completed"
+        return status  # type: ignore[return-value]
 
     def _generated(self, tag: str) -> str:
         while True:

@@ -47,6 +47,8 @@ class _Writer:
             d.Emit: lambda a: self._effect("emit", a, subject=a.subject, subjectexpr=a.subjectexpr),
             d.Call: lambda a: self._effect("call", a, service=a.service, method=a.method, heartbeat=a.heartbeat),
             d.Perform: lambda a: self._effect("perform", a, name=a.name, heartbeat=a.heartbeat),
+            d.RunStep: lambda a: self._effect("run_step", a, step=a.step, heartbeat=a.heartbeat),
+            d.Record: lambda a: self.element("record", None, xmlns=EXTENSION, step=a.step, status=a.status),
             d.Log: lambda a: self.element("log", label=a.label, expr=a.expr),
             d.If: self._if,
             d.Foreach: self._foreach,
@@ -136,7 +138,9 @@ class _Writer:
 
         initial = state.initial if state.type != "history" else None
         simple = " ".join(initial.target) if initial is not None and not initial.actions else ""
-        self.element(tag, inner, id=state.id, type_=history, initial=simple)
+        ours = {f"xmlns:{PREFIX[:-1]}": EXTENSION, f"{PREFIX}status": state.status}
+        ours = ours if state.status != "completed" else {}
+        self.element(tag, inner, id=state.id, type_=history, initial=simple, **ours)
         self.state = outer
 
     def _initial(self, state: d.State | d.Definition) -> None:
@@ -249,8 +253,8 @@ class _Writer:
             delayexpr=action.delay if ns is None else "",
         )
 
-    def _effect(self, tag: str, action: d.Emit | d.Call | d.Perform, **attributes: str) -> None:
-        data = action.data
+    def _effect(self, tag: str, action: d.Emit | d.Call | d.Perform | d.RunStep, **attributes: str) -> None:
+        data = None if isinstance(action, d.RunStep) else action.data
         text = msgspec.json.encode(data).decode() if data is not None else ""
         if _names_function(data):
             self.fault(f"a Python function in {text}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from eventsourcing.persistence import StoredEvent
 
 from statewright.engine.recorder import EffectRow, InboxRow, InstanceRow, ParkedRow, TimerRow
+from statewright.engine.steps import StepRow
 
 SECOND = 1_000_000_000
 
@@ -72,6 +73,18 @@ def effect(
     return EffectRow(
         effect_id, instance_id, partition, name, kind, "pending", 0, due_at, 0, '{"to":"ann"}', "", policy, ""
     )
+
+
+def step(
+    step: str = "load",
+    status: str = "running",
+    *,
+    instance_id: str = "a",
+    sequence: int = 1,
+    started_at: int | None = None,
+    ended_at: int | None = None,
+) -> StepRow:
+    return StepRow(instance_id, step, status, sequence, started_at, ended_at)
 
 
 def parked(parked_id: str = "p-1", payload: bytes = b"\x00\xffnot JSON") -> ParkedRow:

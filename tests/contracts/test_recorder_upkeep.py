@@ -9,7 +9,7 @@ from eventsourcing.persistence import IntegrityError, StoredEvent, Tracking
 
 from statewright.engine.recorder import Changes, EndedFilter, InstanceRecorder
 from tests.contracts.recorders import Harness
-from tests.contracts.rows import effect, event, inbox, instance, parked, timer
+from tests.contracts.rows import effect, event, inbox, instance, parked, step, timer
 
 EVER = 2**62
 
@@ -19,10 +19,11 @@ def tombstone(instance_id: str = "a", sequence: int = 3) -> StoredEvent:
 
 
 def ended(recorder: InstanceRecorder, instance_id: str = "a", **fields: Any) -> None:
-    """An instance with two facts, an identity, an effect that is done."""
+    """An instance with two facts, an identity, an effect and a step that are done."""
     row = instance(instance_id, **{"status": "completed", "sequence": 2, "ended_at": 50, **fields})
     effects = [effect(instance_id=instance_id)._replace(state="done")]
     changes = Changes(inbox=[inbox(instance_id=instance_id)], instances=[row], effects_requested=effects)
+    changes.steps.append(step(status="completed", instance_id=instance_id, started_at=5, ended_at=9))
     recorder.insert_events([event(instance_id, 1), event(instance_id, 2)], changes=changes)
 
 
@@ -160,6 +161,8 @@ def test_a_tombstone_takes_the_place_of_all(recorder: InstanceRecorder) -> None:
     assert list(recorder.prune([tombstone("a")])) == ["a"]
     assert recorder.select_instance("a") is None
     assert [*recorder.select_inbox("a", 9), *recorder.select_effects("a"), *recorder.select_timers("a")] == []
+    assert list(recorder.select_steps("a")) == []
+    assert len(recorder.select_steps("b")) == 1
     (left,) = recorder.located_events("a")
     assert (left.id, left.originator_version, left.topic) == (last + 1, 3, "instance_pruned")
     assert len(recorder.located_events("b")) == 2
@@ -186,10 +189,13 @@ def test_what_is_restored_is_what_was_pruned(recorder: InstanceRecorder) -> None
     ended(recorder, "b")
     row, events = recorder.select_instance("a"), recorder.located_events("a")
     identities, effects = recorder.select_inbox("a", 9), recorder.select_effects("a")
+    steps = recorder.select_steps("a")
     assert row is not None
+    assert len(steps) == 1
     recorder.prune([tombstone("a")])
-    recorder.restore(row, events, identities, effects)
+    recorder.restore(row, events, identities, effects, steps)
     assert recorder.select_instance("a") == row
+    assert list(recorder.select_steps("a")) == list(steps)
     assert list(recorder.located_events("a")) == list(events)
     assert list(recorder.select_inbox("a", 9)) == list(identities)
     assert list(recorder.select_effects("a")) == list(effects)

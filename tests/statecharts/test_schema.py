@@ -221,7 +221,7 @@ def in_chart(name: str, part: dict[str, Any]) -> dict[str, Any]:
         case "Initial" | "Invoke":
             state[name.lower()] = part
         case _:
-            state["entry"] = {"type": name.lower()} | part
+            state["entry"] = {"type": getattr(d, name).__struct_config__.tag} | part
     return chart
 
 
