@@ -176,9 +176,9 @@ class InstanceModified(Macrostep, frozen=True, kw_only=True, omit_defaults=True,
     """The instance was put elsewhere by somebody, not by an event: into other states, with another context, or on a
     definition that was derived from its own. If it had ended, it goes on.
 
-    Other than in a macrostep, `context`, `history` and `bound` are complete, as they are afterwards. `exited`: the states
-    that it was in and did not keep (none if it had ended); no exit action ran. `timers_cancelled`, `effects_cancelled`:
-    what belonged to those. `definition`, `version`, `digest`: what it is pinned to from now on.
+    Other than in a macrostep, `context`, `history` and `bound` are complete, as they are afterwards. `exited`: the
+    states that it was in and did not keep (none if it had ended); no exit action ran. `timers_cancelled`,
+    `effects_cancelled`: what belonged to those. `definition`, `version`, `digest`: what it is pinned to from now on.
     """
 
     definition: str

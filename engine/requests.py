@@ -11,7 +11,7 @@ from statewright.engine.errors import InvalidError, TooLargeError
 from statewright.engine.events import ParentLink, Status, Trigger
 from statewright.engine.instance import result_id
 from statewright.statecharts.chart import Chart
-from statewright.statecharts.facts import Json
+from statewright.statecharts.facts import Json, StepRecord
 
 PAYLOAD_DEPTH_MAX = 64
 """How deep lists and maps may nest in it."""

@@ -199,7 +199,7 @@ def what(fact: Fact) -> str:
     if isinstance(fact, InstanceStarted):
         parent = f" by {fact.parent.instance_id}" if fact.parent is not None else ""
         return f"started {fact.definition} version {clean(fact.version)}{parent}"
-    if isinstance(fact, Macrostep):
+    if isinstance(fact, Macrostep) and name:
         return name
     # The tag says it in the past tense already: event_refused, instance_paused.
     done = str(fact.__struct_config__.tag).rpartition("_")[2]
