@@ -11,6 +11,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -140,11 +141,7 @@ class Attempt:
         )
         if inspect.iscoroutinefunction(handler):
             return await handler(call)
-        self._in_thread = True
-        try:
-            result = await self._threads.run(f"effect {row.effect_id}", handler, call)
-        finally:
-            self._in_thread = False
+        result = await self.in_thread(partial(handler, call))
         # An object whose `__call__` is a coroutine looks like a plain function until it is called.
         return await result if inspect.isawaitable(result) else result
 
@@ -154,6 +151,14 @@ class Attempt:
     def cancelled(self) -> bool:
         """Whether nobody waits for it any more; may be asked from any thread."""
         return self._given_up is not None
+
+    async def in_thread(self, function: Callable[[], Any]) -> Any:
+        """See `EffectCall.in_thread`."""
+        self._in_thread = True
+        try:
+            return await self._threads.run(f"effect {self.row.effect_id}", function)
+        finally:
+            self._in_thread = False
 
     def beat(self, details: Json) -> None:
         """A sign of life, from any thread. Raises `EffectCancelled`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from statewright.engine.clock import SECOND_NS, Clock
@@ -59,6 +59,7 @@ class Background:
         messages = Messages(log, definitions, runtime, self.parking, clock)
         self.effects = Effects(recorder, runtime, messages, self.parking, clock, self._part)
         self.followers: list[Follower] = []
+        self._watching: list[Callable[[Changes], None]] = []
         self._gauge = Gauge(log, definitions, runtime, self.timers, self.effects, clock)
 
     async def start(self, *, run_due: bool) -> None:
@@ -125,6 +126,17 @@ class Background:
             self.effects.committed(changes)
         for follower in self.followers:
             follower.alarm.ring()
+        for watching in self._watching:
+            watching(changes)
+
+    def watch(self, seen: Callable[[Changes], None]) -> Callable[[], None]:
+        """See `Engine.watch`."""
+        self._watching = [*self._watching, seen]
+
+        def end() -> None:
+            self._watching = [one for one in self._watching if one is not seen]
+
+        return end
 
     def ring(self) -> None:
         """Have all of them look now."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from statewright.statecharts.errors import StatewrightError
 from statewright.statecharts.facts import Json, Policy
@@ -36,6 +37,8 @@ class Pulse(Protocol):
 
     def beat(self, details: Json) -> None: ...
 
+    async def in_thread(self, function: Callable[[], Any]) -> Any: ...
+
 
 class _Still:
     """The pulse of a call that nobody watches (one made in a test of a handler)."""
@@ -43,6 +46,9 @@ class _Still:
     cancelled = False
 
     def beat(self, details: Json) -> None: ...
+
+    async def in_thread(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.to_thread(function)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,11 @@ class EffectCall:
         """Whether nobody waits for this attempt any more. A coroutine is cancelled besides; a plain function has to
         ask."""
         return self.pulse.cancelled
+
+    async def in_thread(self, function: Callable[[], Any]) -> Any:
+        """Run a plain function in a thread, as a handler that is one: if nobody waits for the attempt any more, it is
+        not broken off, and what it returns is still taken."""
+        return await self.pulse.in_thread(function)
 
 
 Handler = Callable[[EffectCall], Awaitable[Json]] | Callable[[EffectCall], Json]

@@ -31,6 +31,7 @@ class Definitions:
         self._by_digest: dict[str, Chart] = {}
         self._newest: dict[str, Chart] = {}
         self._functions: dict[str, dict[str, Callable[..., Any]]] = {}
+        self._withdrawn: set[str] = set()
 
     @property
     def newest(self) -> Mapping[str, Chart]:
@@ -45,6 +46,12 @@ class Definitions:
         for chart in charts:
             self.take(chart, store=store)
             self._newest[chart.name] = chart
+            self._withdrawn.discard(chart.name)
+
+    def withdraw(self, name: str) -> None:
+        """Let nothing more be started of `name` here, until it is registered again. Its instances go on."""
+        self._withdrawn.add(name)
+        self._newest.pop(name, None)
 
     def take(self, chart: Chart, *, store: bool = True) -> Chart:
         """Take a chart, and those that it invokes, without making it the newest of its name. Raises as `register`."""
@@ -91,6 +98,8 @@ class Definitions:
         newest = self._newest.get(name)
         if newest is not None and version in (None, newest.version):
             return newest
+        if name in self._withdrawn:
+            raise NotFoundError(f"definition '{name}' was unregistered here")
         row = self._last_stored(name) if version is None else self._recorder.select_definition(name, version)
         if row is not None:
             return self.pinned(name, row.version, row.digest)

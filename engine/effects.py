@@ -107,6 +107,15 @@ class Effects:
         self._performers[kind] = _Performer(performer, _SAYS_NOTHING)
         self.alarm.ring()
 
+    def unregister_kind(self, kind: str) -> None:
+        """Effects of `kind` are no longer performed here; those that run go on."""
+        self._performers.pop(kind, None)
+
+    def performer_of(self, kind: str) -> Handler | None:
+        """Who performs effects of `kind` here."""
+        found = self._performers.get(kind)
+        return found.function if found is not None else None
+
     def committed(self, changes: Changes) -> None:
         """Stop what a commit has cancelled, and look again if it asked for something that can be performed here."""
         if self._attempts:

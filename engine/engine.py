@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import msgspec
 from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
 
 from statewright.engine.background import Background
@@ -15,11 +14,12 @@ from statewright.engine.calls import Handler
 from statewright.engine.cipher import KEYS
 from statewright.engine.clock import Clock, SystemClock
 from statewright.engine.definitions import Definitions
-from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
+from statewright.engine.effects import Effects
+from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.events import AnyFact, InstancePruned
 from statewright.engine.followers import Projection
 from statewright.engine.ids import check_id, new_id
-from statewright.engine.instance import Instance, fold
+from statewright.engine.instance import Instance
 from statewright.engine.log import InstanceLog
 from statewright.engine.parking import Read, Retried
 from statewright.engine.recorder import (
@@ -33,6 +33,7 @@ from statewright.engine.recorder import (
     Store,
 )
 from statewright.engine.redaction import redacted
+from statewright.engine.replay import Replay, replayed
 from statewright.engine.requests import (
     REASON_CHARS_MAX,
     ControlRequest,
@@ -57,13 +58,6 @@ from statewright.statecharts.policies import PolicyFaults, compile_policy
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
-
-
-class Replay(msgspec.Struct, frozen=True):
-    """An instance as of a moment, and the facts that brought it there."""
-
-    instance: Instance
-    facts: list[AnyFact]
 
 
 class Engine:
@@ -345,11 +339,7 @@ class Engine:
     async def replay(self, instance_id: str, *, to_sequence: int | None = None, at: int | None = None) -> Replay:
         """The instance as of a sequence, or as of a time (ns UTC), or now; by folding its facts, running nothing.
         Raises `NotFoundError` for an unknown instance and for a moment before its start."""
-        facts = [fact for fact in await self.history(instance_id, to=to_sequence) if at is None or fact.time <= at]
-        instance = fold(facts)
-        if instance is None:
-            raise NotFoundError(f"instance '{instance_id}' had not started then")
-        return Replay(instance, facts)
+        return replayed(instance_id, await self.history(instance_id, to=to_sequence), at)
 
     # What adapters and projections use
 
@@ -377,6 +367,21 @@ class Engine:
     def performer(self, kind: str, function: Handler) -> None:
         """`function` performs every effect of `kind` ("emit", "call")."""
         self._behind.effects.register_kind(kind, function)
+
+    @property
+    def performers(self) -> Effects:
+        """What performs effects here, and knows who performs which."""
+        return self._behind.effects
+
+    def watch(self, seen: Callable[[Changes], None]) -> Callable[[], None]:
+        """From now on `seen` is told the rows of each commit of this engine, right after it, on the event loop; what is
+        returned ends that. What other workers commit is not among them."""
+        return self._behind.watch(seen)
+
+    def resident(self, instance_id: str) -> Instance | None:
+        """An instance that is in memory, as of its last commit here (on a shared store there may be later ones)."""
+        found = self._running.residents.get(instance_id)
+        return found.instance if found is not None else None
 
     @property
     def handled(self) -> frozenset[str]:

@@ -340,7 +340,8 @@ class ActionCompiler:
         return self._effect("perform", name, lambda run: name, action, state, f"perform {name!r} in {where}")
 
     def _run_step(self, action: d.RunStep, state: str, where: str) -> Operation:
-        effect = Effect(action.step, "step", None, state, self._policy(action, f"run_step {action.step!r} in {where}"))
+        kind = f"step.{action.by}" if action.by else "step"
+        effect = Effect(action.step, kind, None, state, self._policy(action, f"run_step {action.step!r} in {where}"))
         return lambda run: run.effects.append(effect)
 
     def _record(self, action: d.Record, state: str, where: str) -> Operation:

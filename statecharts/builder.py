@@ -217,13 +217,15 @@ def perform(
 def run_step(
     step: str,
     *,
+    by: str | None = None,
     retry: Retry | Mapping[str, Any] | None = None,
     timeout: str | None = None,
     heartbeat: str | None = None,
     cancel: CancelWhen | None = None,
 ) -> Tree:
-    """Have this step of the chart's workflow performed. The rest is as in `perform`."""
-    return {"run_step": _given(step=step, **_how(retry, timeout, heartbeat, cancel))}
+    """Have this step of the chart's workflow performed, `by` whom is part of the effect's kind. The rest is as in
+    `perform`."""
+    return {"run_step": _given(step=step, by=by, **_how(retry, timeout, heartbeat, cancel))}
 
 
 def record(step: str, status: StepStatus) -> Tree:

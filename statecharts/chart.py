@@ -230,14 +230,7 @@ def _beside(folder: Path, src: str) -> Path:
 
 
 def _load_file(path: Path, functions: Functions | None) -> Chart:
-    text = str(path)
-    try:
-        with path.open("rb") as file:
-            data = file.read(DOCUMENT_BYTES_MAX + 1)
-    except FileNotFoundError:
-        raise ChartNotFound(text, "there is no such file") from None
-    except OSError as error:
-        raise ChartNotFound(text, f"it cannot be read: {error.strerror}") from error
+    data = read_file(path)
     if path.suffix == ".scxml":
         return Chart.from_scxml(data, path.stem, folder=path.parent, file=path)
     tree, lines = read_document(data, is_json=path.suffix == ".json")
@@ -246,10 +239,31 @@ def _load_file(path: Path, functions: Functions | None) -> Chart:
 
         if xstate.is_xstate(tree, path.name):
             return xstate.build(tree, xstate.Meanings(functions or {}), lines=lines, file=path)
+    if is_workflow(tree):
+        from statewright.statecharts.workflows import Workflow  # which builds charts itself
+
+        return Workflow.from_tree(tree, lines=lines).chart()
     if is_transitions(tree):
         name = None if tree.get("name") else re.sub(r"[^A-Za-z0-9_-]", "-", path.stem)[:128]
         return Chart.from_transitions(tree, functions, lines, name=name, folder=path.parent)
     return Chart.from_tree(tree, functions, lines, folder=path.parent)
+
+
+def read_file(path: Path) -> bytes:
+    """What is in the file, up to the bound of a document. Raises ChartNotFound."""
+    text = str(path)
+    try:
+        with path.open("rb") as file:
+            return file.read(DOCUMENT_BYTES_MAX + 1)
+    except FileNotFoundError:
+        raise ChartNotFound(text, "there is no such file") from None
+    except OSError as error:
+        raise ChartNotFound(text, f"it cannot be read: {error.strerror}") from error
+
+
+def is_workflow(tree: Any) -> bool:
+    """Whether a document is a workflow, not a chart: it has steps, and no states."""
+    return isinstance(tree, Mapping) and "steps" in tree and "states" not in tree
 
 
 def load_attribute(source: str) -> Any:
@@ -263,10 +277,14 @@ def load_attribute(source: str) -> Any:
 
 
 def _from_attribute(source: str) -> Chart:
-    chart = load_attribute(source)
-    if not isinstance(chart, Chart):
-        raise StatewrightError(f"expected a Chart at {source!r}, got {type(chart).__name__}")
-    return chart
+    found = load_attribute(source)
+    if isinstance(found, Chart):
+        return found
+    from statewright.statecharts.workflows import Workflow  # which builds charts itself
+
+    if isinstance(found, Workflow):
+        return found.chart()
+    raise StatewrightError(f"expected a Chart or a Workflow at {source!r}, got {type(found).__name__}")
 
 
 def _import(source: str, name: str) -> Any:

@@ -153,10 +153,12 @@ class Perform(Action, frozen=True):
 
 
 class RunStep(Action, frozen=True):
-    """Have a step of a workflow performed after the commit: what it is, its definition says. The rest is as in perform;
-    its result comes back as `done.effect.<step>` or `error.effect.<step>`."""
+    """Have a step of a workflow performed after the commit: what it is, its definition says. `by` says who can, and is
+    part of the effect's kind: `step.<by>`, else `step`. The rest is as in perform; the result comes back as
+    `done.effect.<step>` or `error.effect.<step>`."""
 
     step: str
+    by: str = ""
     retry: Retry | None = None
     timeout: str = ""
     heartbeat: str = ""
@@ -370,13 +372,13 @@ def _nested(actions: tuple[AnyAction, ...]) -> Iterator[AnyAction]:
 
 def to_json(definition: Node) -> bytes:
     """The canonical JSON of a definition, or of a part of one."""
-    return msgspec.json.encode(_canonical(definition))
+    return msgspec.json.encode(to_tree(definition))
 
 
-def _canonical(value: Any) -> Any:
+def to_tree(value: Any) -> Any:
     """The tree as builtins without what equals its default (msgspec's own omission asks for the very same object)."""
     if isinstance(value, tuple):
-        return [_canonical(item) for item in value]
+        return [to_tree(item) for item in value]
     if not isinstance(value, Node):
         return value
     config = value.__struct_config__
@@ -385,5 +387,5 @@ def _canonical(value: Any) -> Any:
         item = getattr(value, field.name)
         default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
         if item is not UNSET and not (type(item) is type(default) and item == default):
-            canonical[field.name] = _canonical(item)
+            canonical[field.name] = to_tree(item)
     return canonical

@@ -160,9 +160,9 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
 class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something to be performed after the commit.
 
-    kind: "perform" a handler registered under `name`; "emit" a message on subject `name`; "call" the service
-    method `name` ("service.method"); "step" the step `name` of the workflow that the chart was compiled from. data: its
-    argument, evaluated. state: the state whose action asked for it.
+    kind: "perform" a handler registered under `name`; "emit" a message on subject `name`; "call" the service method
+    `name` ("service.method"); "step" or "step.…" the step `name` of the workflow that the chart was compiled from.
+    data: its argument, evaluated. state: the state whose action asked for it.
     """
 
     name: str

@@ -40,6 +40,10 @@ class Places:
     def has_lines(self) -> bool:
         return bool(self._lines)
 
+    @property
+    def lines(self) -> Mapping[Path, int]:
+        return self._lines
+
     def know(self, path: Path, line: int) -> None:
         """Learn the line of a path."""
         self._lines[path] = line

@@ -122,7 +122,11 @@ FIELDS: dict[str, dict[str, str]] = {
     },
     "Call": {"service": "The service's name.", "method": "The method to call.", "data": _DATA, **_EFFECT},
     "Perform": {"name": "The name that the handler is registered under.", "data": _DATA, **_EFFECT},
-    "RunStep": {"step": "The id of the step, as the chart's workflow has it.", **_EFFECT},
+    "RunStep": {
+        "step": "The id of the step, as the chart's workflow has it.",
+        "by": "Who can perform it; part of the effect's kind.",
+        **_EFFECT,
+    },
     "Record": {"step": "The id of the step.", "status": "How it stands from now on."},
     "Retry": {
         "attempts": "How many attempts there are in all.",

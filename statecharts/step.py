@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from statewright.statecharts.machine import Candidate, ChartMachine, ChartState, ChartTransition, Handlers
 
 MICROSTEPS_MAX = 1000
-"""Microsteps and internal events in one macrostep; a chart that exceeds it is taken to go round for ever."""
+"""Microsteps and internal events in one macrostep (or two for each state, in charts that are that large); a chart that
+exceeds it is taken to go round for ever."""
 VERDICTS_MAX = 100
 """Verdicts kept of a macrostep that was given up; one that went round for ever has thousands."""
 LISTED_MAX = 8
@@ -321,10 +322,10 @@ class Macrostep:
             if enabled:
                 self.microstep(enabled)
             steps += 1
-            if steps >= MICROSTEPS_MAX:
+            if steps >= MICROSTEPS_MAX and steps >= 2 * len(machine.by_index):
                 active = _some([repr(name) for name in machine.leaves(self.configuration)])
                 raise Refused(
-                    f"the chart did not settle within {MICROSTEPS_MAX} microsteps; it was last in {active}, "
+                    f"the chart did not settle within {steps} microsteps; it was last in {active}, "
                     f"and took transitions of {_some(_sources(self.taken[-LISTED_MAX:]))}"
                 )
         self.finish()

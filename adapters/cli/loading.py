@@ -1,6 +1,6 @@
 """What a command line names in Python: charts and handlers, by file or by module.
 
-Handlers are given as `module:attribute` or `file.py:attribute`. The attribute is either a mapping from effect names to
+Handlers, and the functions that steps of workflows name, are given as `module:attribute` or `file.py:attribute`. The attribute is either a mapping from effect names to
 functions, or a function that takes the engine and registers them itself:
 
     HANDLERS = {"notify": notify, "archive": archive}     # async def notify(call: EffectCall) -> result
@@ -35,6 +35,20 @@ def load(source: str) -> Chart:
 
 def load_handlers(source: str) -> Callable[[Engine], None]:
     """A function that registers the handlers that `source` names. Raises `InvalidError`, `NotFoundError`."""
+    found = _load_named(source)
+    if isinstance(found, Mapping):
+        return lambda engine: _register(engine, found)
+    return lambda engine: _let_register(source, found, engine)
+
+
+def load_functions(source: str) -> Mapping[str, Callable[..., Any]]:
+    """The functions that steps of workflows may name: those of a mapping. Raises as `load_handlers`."""
+    found = _load_named(source)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _load_named(source: str) -> Any:
+    """A mapping of names to functions, or a function."""
     _look_here_first()
     if ":" not in source:
         raise InvalidError(f"expected --handlers module:attribute or file.py:attribute, got {source!r}")
@@ -45,10 +59,9 @@ def load_handlers(source: str) -> Callable[[Engine], None]:
         raise NotFoundError(f"no handlers{str(error).removeprefix('no chart')}") from error
     if isinstance(found, Mapping):
         _check_names(source, found)
-        return lambda engine: _register(engine, found)
-    if callable(found):
-        return lambda engine: _let_register(source, found, engine)
-    raise InvalidError(f"expected a mapping or a function at {source!r}, got {type(found).__name__}")
+    elif not callable(found):
+        raise InvalidError(f"expected a mapping or a function at {source!r}, got {type(found).__name__}")
+    return found
 
 
 def _check_names(source: str, handlers: Mapping[Any, Any]) -> None:

@@ -30,6 +30,7 @@ _COMMANDS = (
     ("start", "commands:start", "Start an instance of a definition."),
     ("send", "commands:send", "Send an event to an instance."),
     ("status", "queries:status", "Show where an instance is."),
+    ("steps", "steps:steps", "Show what the steps of a workflow's execution have come to."),
     ("list", "queries:list_", "List instances."),
     ("history", "queries:history", "Show every recorded fact of an instance."),
     ("replay", "queries:replay", "Show an instance as of then, and how it got there."),

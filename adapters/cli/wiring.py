@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from statewright.adapters.cli.loading import load, load_handlers
+from statewright.adapters.cli.loading import load, load_functions, load_handlers
 from statewright.adapters.cli.options import Options
 from statewright.adapters.cli.people import parents
 from statewright.adapters.cli.pruning import Pruner
@@ -35,6 +35,7 @@ from statewright.engine.redaction import redacted
 from statewright.engine.schedules import ScheduleRequest
 from statewright.engine.stores import open_store
 from statewright.engine.verify import Verification, verify_store
+from statewright.engine.workflows import Orchestrator
 from statewright.projections.metrics import Figures, Key
 from statewright.projections.metrics_view import MetricsProjection, MetricsView, read_metrics, rebuild_metrics
 from statewright.projections.schedules import schedule_json
@@ -310,7 +311,8 @@ class Served(msgspec.Struct, frozen=True):
     worker: str
     definitions: list[str]
     unhandled: list[str]
-    """Effects that some chart asks for and nobody here performs; they wait in the store."""
+    """Effects that some chart asks for and nobody here performs, `step.function.docs.load` of workflows among them;
+    they wait in the store."""
 
 
 @asynccontextmanager
@@ -322,6 +324,7 @@ async def serving(settings: Settings) -> AsyncIterator[Served]:
 
     options = settings.options
     registrations = [load_handlers(source) for source in settings.handlers]
+    functions = {name: function for source in settings.handlers for name, function in load_functions(source).items()}
     operating = Operating(settings.worker, settings.signals_every, settings.ready_lag)
     charts = [load(chart) for chart in settings.charts]
     async with Engine.open(options.store, charts=charts, residents_max=settings.residents_max) as engine:
@@ -330,16 +333,19 @@ async def serving(settings: Settings) -> AsyncIterator[Served]:
         await engine.attach(MetricsProjection(metrics_view(engine), engine.on_reader, engine.on_writer))
         doors = await open_doors(engine, _nats(options), operating=operating)
         try:
-            yield _served(engine, options, doors.endpoint.url, settings.worker)
-            await doors.stop_taking()
-            await engine.drain(settings.shutdown_timeout)
+            # After the doors, which bring the bus on which steps of services go out.
+            async with Orchestrator(engine, functions=functions) as orchestrator:
+                yield _served(orchestrator, options, doors.endpoint.url, settings.worker)
+                await doors.stop_taking()
+                await engine.drain(settings.shutdown_timeout)
         finally:
             await doors.close()
 
 
-def _served(engine: Engine, options: Options, nats: str, worker: str) -> Served:
+def _served(orchestrator: Orchestrator, options: Options, nats: str, worker: str) -> Served:
+    engine = orchestrator.engine
     wanted = {name for chart in engine.charts.values() for name in chart.handler_names}
-    unhandled = sorted(wanted - engine.handled)
+    unhandled = sorted([*(wanted - engine.handled), *orchestrator.unperformed()])
     return Served(redacted(options.store), nats, os.getpid(), worker, sorted(engine.charts), unhandled)
 
 

@@ -225,7 +225,9 @@ class ContentReader:
             how = self._how(element, "timeout", "heartbeat")
             return d.Call(service=element.get("service"), method=element.get("method"), data=data, **how)
         if element.tag == "run_step" and element.get("step"):
-            return d.RunStep(step=element.get("step"), **self._how(element, "timeout", "heartbeat"))
+            return d.RunStep(
+                step=element.get("step"), by=element.get("by"), **self._how(element, "timeout", "heartbeat")
+            )
         if element.tag == "record" and element.get("step") and element.get("status") in get_args(d.StepStatus):
             return d.Record(step=element.get("step"), status=element.get("status"))  # type: ignore[arg-type]
         expected = "<perform name>, <emit subject>, <call service method>, <run_step step>, <record step status>"

@@ -47,7 +47,7 @@ class _Writer:
             d.Emit: lambda a: self._effect("emit", a, subject=a.subject, subjectexpr=a.subjectexpr),
             d.Call: lambda a: self._effect("call", a, service=a.service, method=a.method, heartbeat=a.heartbeat),
             d.Perform: lambda a: self._effect("perform", a, name=a.name, heartbeat=a.heartbeat),
-            d.RunStep: lambda a: self._effect("run_step", a, step=a.step, heartbeat=a.heartbeat),
+            d.RunStep: lambda a: self._effect("run_step", a, step=a.step, by=a.by, heartbeat=a.heartbeat),
             d.Record: lambda a: self.element("record", None, xmlns=EXTENSION, step=a.step, status=a.status),
             d.Log: lambda a: self.element("log", label=a.label, expr=a.expr),
             d.If: self._if,

@@ -1,0 +1,37 @@
+"""Runs workflows of steps: performs their steps, and is the front door to their executions."""
+
+from statewright.engine.workflows.calls import Caller, StepCall
+from statewright.engine.workflows.errors import (
+    DependencyNotSatisfied,
+    ExecutionNotFound,
+    ExecutionTimeout,
+    FunctionNotFound,
+    InvalidParameters,
+    InvalidState,
+    PluginNotFound,
+    ServiceNotFound,
+    WorkflowExists,
+    WorkflowNotFound,
+)
+from statewright.engine.workflows.executions import ExecutionMetrics, ExecutionStatus
+from statewright.engine.workflows.orchestrator import Orchestrator
+from statewright.engine.workflows.results import StepResult
+
+__all__ = [
+    "Caller",
+    "DependencyNotSatisfied",
+    "ExecutionMetrics",
+    "ExecutionNotFound",
+    "ExecutionStatus",
+    "ExecutionTimeout",
+    "FunctionNotFound",
+    "InvalidParameters",
+    "InvalidState",
+    "Orchestrator",
+    "PluginNotFound",
+    "ServiceNotFound",
+    "StepCall",
+    "StepResult",
+    "WorkflowExists",
+    "WorkflowNotFound",
+]
