@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from statewright.engine.events import (
     ENDED,
     AnyFact,
+    CheckpointTaken,
     ChildLink,
     EventDeferred,
     EventDiscarded,
@@ -46,7 +47,8 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     configuration: active states in document order (after completion, those before the final exit). timers: pending
     ones by id. deferred: triggers that wait while it is paused, in order. parent: who has invoked it. children: the
     active ones by the id of their invoke. bound: the states whose late-bound data has its values. cancellable: effects
-    without a result that are cancelled when a state is left: effect id -> that state. Times are ns UTC.
+    without a result that are cancelled when a state is left: effect id -> that state. checkpoints: by name, the sequence
+    of the fact that recorded each. Times are ns UTC.
     """
 
     id: str
@@ -70,6 +72,7 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     children: Mapping[str, ChildLink] = {}
     bound: tuple[str, ...] = ()
     cancellable: Mapping[str, str] = {}
+    checkpoints: Mapping[str, int] = {}
 
 
 def evolve(instance: Instance | None, fact: Fact) -> Instance:
@@ -146,6 +149,7 @@ def _moved(instance: Instance, fact: TransitionTaken) -> Instance:
         _children(instance, fact) if fact.children_started or fact.children_ended else instance.children,
         instance.bound + fact.bound,
         _still_cancellable(instance, fact) if instance.cancellable or fact.effects else instance.cancellable,
+        instance.checkpoints,
     )
 
 
@@ -290,6 +294,8 @@ def _lifecycle(instance: Instance, fact: Fact) -> Instance:
     moved = replace(instance, sequence=fact.sequence, updated_at=fact.time)
     if isinstance(fact, InstancePaused):
         return replace(moved, status="paused")
+    if isinstance(fact, CheckpointTaken):
+        return replace(moved, checkpoints={**instance.checkpoints, fact.name: fact.sequence})
     if isinstance(fact, InstanceResumed):
         return replace(moved, status="active")
     if isinstance(fact, InstanceCancelled):

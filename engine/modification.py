@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from statewright.engine.decisions import cancelled_effects, next_time, timer_changes
 from statewright.engine.errors import InvalidError
-from statewright.engine.events import ENDED, InstanceModified
+from statewright.engine.events import ENDED, CheckpointTaken, InstanceModified, RestoredStep
 from statewright.engine.ids import check_id
 from statewright.engine.instance import Instance
 from statewright.engine.relatives import effects_of, with_relatives
@@ -35,6 +35,9 @@ from statewright.statecharts.placing import own_timers, place
 if TYPE_CHECKING:
     from statewright.engine.engine import Engine
 
+CHECKPOINTS_MAX = 1_000
+"""How many checkpoints one instance may have: they are kept with it in memory."""
+
 
 async def modify(
     engine: Engine,
@@ -46,6 +49,7 @@ async def modify(
     keep: Iterable[str] = (),
     context: Mapping[str, Any] | None = None,
     steps: Iterable[StepRecord] = (),
+    steps_restored: Iterable[RestoredStep] = (),
     activate: bool = False,
     reason: str = "",
     actor: str = "",
@@ -54,8 +58,8 @@ async def modify(
 
     expected_sequence: that of the instance's last fact as the caller knows it; if there is a later one the outcome is
     "refused". chart: what it runs from now on, stored before (None: what it runs). keep: states that it is in and that
-    are not left. context: all of it, None leaves it as it is. steps: how steps of a workflow stand. activate: go on if
-    it is paused; what was deferred is then applied. An instance that had ended goes on.
+    are not left. context: all of it, None leaves it as it is. steps: how steps of a workflow stand from now on,
+    steps_restored: those that stand again as an earlier fact has said. activate: go on if it is paused; what was deferred is then applied. An instance that had ended goes on.
 
     Refused, with the reason: another sequence, children that are active, the end of a child of another instance (its
     parent has been told), states that can't be active together, an action that fails. Raises `NotFoundError`
@@ -77,6 +81,7 @@ async def modify(
             tuple(keep),
             context,
             tuple(steps),
+            tuple(steps_restored),
             activate,
             reason,
             actor,
@@ -106,6 +111,25 @@ def decide_modified(
     if step.requests or instance.parent is not None:
         fact = with_relatives(fact, step, instance.parent, {}, fact.bound)
     return fact, step.snapshot
+
+
+def decide_checkpoint(instance: Instance, name: str, *, reason: str, actor: str, now: int) -> CheckpointTaken | str:
+    """The fact, or why it is refused: an instance that has ended stands nowhere, and a name is given once."""
+    if instance.status in ENDED:
+        return f"instance '{instance.id}' is {instance.status}"
+    taken = instance.checkpoints.get(name)
+    if taken is not None:
+        return f"instance '{instance.id}' has a checkpoint '{name}' already, taken at sequence {taken}"
+    if len(instance.checkpoints) >= CHECKPOINTS_MAX:
+        return f"instance '{instance.id}' has {CHECKPOINTS_MAX} checkpoints, no more"
+    return CheckpointTaken(
+        instance_id=instance.id,
+        sequence=instance.sequence + 1,
+        time=next_time(instance, now),
+        name=name,
+        reason=reason,
+        actor=actor,
+    )
 
 
 def _refusal(instance: Instance, request: ModifyRequest) -> str:
@@ -182,6 +206,7 @@ def _fact(
         serial=step.snapshot.serial,
         effects_cancelled=cancelled_effects(instance, None, exited + step.exited, step.status),
         steps=tuple(records.values()),
+        steps_restored=request.steps_restored,
         status="paused" if paused else step.status,
         output=step.output,
         error=step.error,

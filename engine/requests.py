@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from statewright.engine.errors import InvalidError, TooLargeError
-from statewright.engine.events import ParentLink, Status, Trigger
+from statewright.engine.events import ParentLink, RestoredStep, Status, Trigger
 from statewright.engine.instance import result_id
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.facts import Json, StepRecord
@@ -81,8 +81,8 @@ class ModifyRequest(msgspec.Struct, frozen=True):
 
     expected_sequence: that of the fact after which it was decided. chart: what the instance runs from now on, stored
     already. targets: the states to be in. keep: those that it is in and that are not left. context: all of it; None
-    leaves it as it is. steps: records of steps, before those that entering the states makes. activate: if it is
-    paused, it goes on; an instance that had ended always does.
+    leaves it as it is. steps: records of steps, before those that entering the states makes. steps_restored: steps that
+    stand as an earlier fact has said. activate: if it is paused, it goes on; an instance that had ended always does.
     """
 
     instance_id: str
@@ -92,7 +92,17 @@ class ModifyRequest(msgspec.Struct, frozen=True):
     keep: tuple[str, ...] = ()
     context: Mapping[str, Any] | None = None
     steps: tuple[StepRecord, ...] = ()
+    steps_restored: tuple[RestoredStep, ...] = ()
     activate: bool = False
+    reason: str = ""
+    actor: str = ""
+
+
+class CheckpointRequest(msgspec.Struct, frozen=True):
+    """Give a name to where an instance stands."""
+
+    instance_id: str
+    name: str
     reason: str = ""
     actor: str = ""
 
@@ -162,6 +172,7 @@ Request = (
     | StartRequest
     | ControlRequest
     | ModifyRequest
+    | CheckpointRequest
     | TimerDue
     | EffectResult
     | MessageArrived

@@ -27,13 +27,14 @@ from statewright.engine.definitions import Definitions
 from statewright.engine.errors import BusyError, IdReusedError, InvalidError, NotFoundError
 from statewright.engine.events import ENDED, EventRefused, Fact, ParentLink, PendingTimer, Trigger
 from statewright.engine.instance import Instance, evolve, timer_trigger_id
-from statewright.engine.modification import decide_modified
+from statewright.engine.modification import decide_checkpoint, decide_modified
 from statewright.engine.recorder import Changes, InboxRow
 from statewright.engine.relatives import GENERATIONS_MAX, is_stale
 from statewright.engine.requests import (
     EFFECT_SOURCE,
     REASON_CHARS_MAX,
     TIMER_SOURCE,
+    CheckpointRequest,
     ChildCancelled,
     ControlRequest,
     EffectEnded,
@@ -120,6 +121,7 @@ class Unit:
             EffectResult: self._result,
             ControlRequest: self._control,
             ModifyRequest: self._modify,
+            CheckpointRequest: self._checkpoint,
             MessageArrived: self._message,
             ChildCancelled: self._child_cancelled,
             EffectEnded: self._effect_ended,
@@ -302,6 +304,17 @@ class Unit:
         self._record(draft, fact)
         if draft.instance.status != "paused":
             self._apply_deferred(draft)
+        return _outcome(fact, draft.instance)
+
+    def _checkpoint(self, request: CheckpointRequest) -> Answer:
+        draft = self._draft(request.instance_id)
+        check_text("the actor", request.actor)
+        check_text("the reason", request.reason, REASON_CHARS_MAX)
+        name, reason, actor = request.name, request.reason, request.actor
+        fact = decide_checkpoint(draft.instance, name, reason=reason, actor=actor, now=self._now)
+        if isinstance(fact, str):
+            return self._refused(draft, fact)
+        self._record(draft, fact)
         return _outcome(fact, draft.instance)
 
     def _apply_deferred(self, draft: Draft) -> None:

@@ -285,7 +285,6 @@ async def test_a_paused_instance_stays_so_or_goes_on_with_what_was_deferred(worl
         (("l1", "late"), {}, "expected one active state in the chart, got 'work', 'late'"),
         (("l2",), {"keep": ("l2",)}, "expected a state to be kept that instance 'a' is in, got 'l2'"),
         (("l2",), {"keep": ("work", "left", "l1")}, "expected a state to be kept that is among those to be active"),
-        (("l1",), {"keep": ("l1",)}, "expected 'l1' to be kept with the state around it, 'left', which is not"),
     ],
 )
 async def test_what_can_not_be_is_refused_and_nothing_is_recorded(
