@@ -152,7 +152,7 @@ class Macrostep(Fact, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RestoredStep(msgspec.Struct, frozen=True):
-    """A step stands as it once did: `status` was set by the fact at `sequence`, which has its data. Times are ns UTC."""
+    """A step stands as it once did: `status` was set by the fact at `sequence`, which has its data; ns UTC."""
 
     step: str
     status: str

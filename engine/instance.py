@@ -47,8 +47,8 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     configuration: active states in document order (after completion, those before the final exit). timers: pending
     ones by id. deferred: triggers that wait while it is paused, in order. parent: who has invoked it. children: the
     active ones by the id of their invoke. bound: the states whose late-bound data has its values. cancellable: effects
-    without a result that are cancelled when a state is left: effect id -> that state. checkpoints: by name, the sequence
-    of the fact that recorded each. Times are ns UTC.
+    without a result that are cancelled when a state is left: effect id -> that state. checkpoints: by name, the
+    sequence of the fact that recorded each. Times are ns UTC.
     """
 
     id: str

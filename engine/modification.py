@@ -57,9 +57,10 @@ async def modify(
     """Put an instance into the states `targets`; returns once that is durable.
 
     expected_sequence: that of the instance's last fact as the caller knows it; if there is a later one the outcome is
-    "refused". chart: what it runs from now on, stored before (None: what it runs). keep: states that it is in and that
-    are not left. context: all of it, None leaves it as it is. steps: how steps of a workflow stand from now on,
-    steps_restored: those that stand again as an earlier fact has said. activate: go on if it is paused; what was deferred is then applied. An instance that had ended goes on.
+    "refused". chart: what it runs from now on (None: what it runs). keep: states that it is in and that are not left.
+    context: all of it, None leaves it as it is. steps: how steps of a workflow stand from now on, steps_restored: those
+    that stand again as an earlier fact has said. activate: go on if it is paused; what was deferred is then applied. An
+    instance that had ended goes on.
 
     Refused, with the reason: another sequence, children that are active, the end of a child of another instance (its
     parent has been told), states that can't be active together, an action that fails. Raises `NotFoundError`
