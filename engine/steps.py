@@ -85,10 +85,12 @@ def _row(fact: Fact, record: StepRecord) -> StepRow:
     status, now = record.status, fact.time
     if status == "running":
         started_at, ended_at = now, None
-    elif status == "pending" or status in _UNDOING:
+    elif status == "pending":
         started_at, ended_at = None, None
     else:
-        started_at, ended_at = _began_at(getattr(fact, "trigger", None), record.step), now
+        started_at = _began_at(getattr(fact, "trigger", None), record.step)
+        # What is said of a step that another one undoes is not its end; of that other one it is.
+        ended_at = None if status in _UNDOING and started_at is None else now
     return StepRow(fact.instance_id, record.step, status, fact.sequence, started_at, ended_at)
 
 

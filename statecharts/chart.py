@@ -38,7 +38,8 @@ class Chart:
     definition: the frozen tree. functions: name -> Python callable, those that the definition uses.
     machine: start, step, restore. subscriptions: compiled, of foreign subjects. places: where each part was written.
     warnings: what will fail when it is evaluated (dynamic expressions only). folder: where files that the chart names
-    while it runs are looked up; None without a file.
+    while it runs are looked up; None without a file. step_functions: of a chart that was compiled from a workflow, by
+    name, the functions that it was built with, which perform its steps; no part of the definition.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Chart:
         self.subscriptions: tuple[Subscription, ...] = compiled.subscriptions
         self.warnings: tuple[Fault, ...] = compiled.warnings
         self.folder = folder
+        self.step_functions: Functions = {}
         self._children: dict[str, Chart] = {}
 
     @classmethod
@@ -242,7 +244,7 @@ def _load_file(path: Path, functions: Functions | None) -> Chart:
     if is_workflow(tree):
         from statewright.statecharts.workflows import Workflow  # which builds charts itself
 
-        return Workflow.from_tree(tree, lines=lines).chart()
+        return Workflow.from_tree(tree, functions, lines).chart()
     if is_transitions(tree):
         name = None if tree.get("name") else re.sub(r"[^A-Za-z0-9_-]", "-", path.stem)[:128]
         return Chart.from_transitions(tree, functions, lines, name=name, folder=path.parent)

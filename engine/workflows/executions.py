@@ -6,7 +6,7 @@ for whatever is completed, also if steps were skipped or never needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import msgspec
@@ -63,6 +63,7 @@ class ExecutionMetrics(msgspec.Struct, frozen=True, kw_only=True):
     skipped_steps: int
     cancelled_steps: int
     compensated_steps: int
+    failed_compensations: int
     retries: int
     duration: float
     step_durations: dict[str, float]
@@ -103,25 +104,30 @@ def status_of(row: InstanceRow, plan: Plan) -> ExecutionStatus:
 def _status(row: InstanceRow, active: list[str]) -> Status:
     if row.status != "active":
         return row.status  # type: ignore[return-value]
-    return next((place for place in ("rolling_back", "prepared") if place in active), "running")  # type: ignore[return-value]
+    return "rolling_back" if "rolling_back" in active else "prepared" if "prepared" in active else "running"
 
 
 def metrics_of(
-    status: ExecutionStatus, results: Mapping[str, StepResult], effects: Mapping[str, EffectRow], now: int
+    status: ExecutionStatus,
+    results: Mapping[str, StepResult],
+    rollback: Collection[str],
+    effects: Mapping[str, EffectRow],
+    now: int,
 ) -> ExecutionMetrics:
-    """`results` of all steps, `effects` the last of each step, `now` in ns UTC."""
-    counted = [result.status for result in results.values()]
-    undone = counted.count("compensated") + counted.count("compensation_failed")
+    """`results` of all steps, rollback steps too, `effects` the last of each step, `now` in ns UTC."""
+    counted = [result.status for step, result in results.items() if step not in rollback]
+    undone = [results[step].status for step in rollback if step in results]
     return ExecutionMetrics(
         execution_id=status.execution_id,
         workflow_id=status.workflow_id,
         status=status.status,
         total_steps=status.total_steps,
-        completed_steps=counted.count("completed") + undone,
+        completed_steps=counted.count("completed"),
         failed_steps=counted.count("failed"),
         skipped_steps=counted.count("skipped"),
         cancelled_steps=counted.count("cancelled"),
-        compensated_steps=counted.count("compensated"),
+        compensated_steps=undone.count("compensated"),
+        failed_compensations=undone.count("compensation_failed"),
         retries=sum(max(effect.attempt - 1, 0) for effect in effects.values()),
         duration=((status.ended_at or now) - status.started_at) / SECOND_NS,
         step_durations={

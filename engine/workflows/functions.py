@@ -36,7 +36,8 @@ class StepFunction:
         """Raises `TypeError` for what can't be called by name."""
         self.name = name
         self.function = function
-        target = function if inspect.isroutine(function) or inspect.isclass(function) else function.__call__
+        is_plain = inspect.isroutine(function) or inspect.isclass(function)
+        target: Any = function if is_plain else getattr(function, "__call__")  # noqa: B004 (as the interpreter does)
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(target)
         signature = inspect.signature(function)
         hints = _hints(target)

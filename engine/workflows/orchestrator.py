@@ -238,7 +238,7 @@ class Orchestrator:
         `ExecutionNotFound`, `NotFoundError` for a step that the workflow doesn't have."""
         row, plan = await self._execution(execution_id)
         if steps is None:
-            found = await self._results(row, (*plan.order, *(step.id for step in plan.rollback.values())), with_data)
+            found = await self._results(row, plan.performed, with_data)
             return {step: one for step, one in found.items() if step in plan.steps or one.started_at is not None}
         if unknown := [step for step in steps if plan.step(step) is None]:
             raise NotFoundError(f"workflow '{row.definition}' version '{row.version}' has no step '{unknown[0]}'")
@@ -270,11 +270,12 @@ class Orchestrator:
     async def metrics(self, execution_id: str) -> ExecutionMetrics:
         """Its figures. Raises `ExecutionNotFound`."""
         row, plan = await self._execution(execution_id)
-        results = await self._results(row, plan.order, with_data=False)
+        results = await self._results(row, plan.performed, with_data=False)
         wrong = [step for step, one in results.items() if one.status in ("failed", "compensation_failed")]
         results |= await self._results(row, wrong, with_data=True) if wrong else {}
         effects = await self.engine.on_reader(read_effects, self.engine.log, execution_id)
-        return metrics_of(status_of(row, plan), results, effects, self.engine.clock.now())
+        rollback = [step.id for step in plan.rollback.values()]
+        return metrics_of(status_of(row, plan), results, rollback, effects, self.engine.clock.now())
 
     def unperformed(self) -> list[str]:
         """The kinds of steps that the workflows here ask for and nobody in this process performs: they wait in the
@@ -304,7 +305,9 @@ class Orchestrator:
     async def _plan(self, row: InstanceRow) -> Plan:
         plan = await self._opened_plans.of(row.definition, row.version, row.digest)
         if plan is None:
-            raise ExecutionNotFound(f"'{row.id}' is an instance of chart '{row.definition}', not of a workflow of steps")
+            raise ExecutionNotFound(
+                f"'{row.id}' is an instance of chart '{row.definition}', not of a workflow of steps"
+            )
         return plan
 
     async def _execution(self, execution_id: str) -> tuple[InstanceRow, Plan]:

@@ -199,7 +199,9 @@ def _parts(text: str, place: str) -> Iterator[tuple[bool, str]]:
             continue
         end = _closing(text, found + 2)
         if end is None:
-            raise InvalidParameters(f"{place}: '${{' at column {found + 1} of {text!r} has no '}}' (write '$${{' for it)")
+            raise InvalidParameters(
+                f"{place}: '${{' at column {found + 1} of {text!r} has no '}}' (write '$${{' for it)"
+            )
         yield True, plain + text[at:found]
         yield False, text[found + 2 : end]
         at, plain = end + 1, ""

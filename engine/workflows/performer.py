@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -145,10 +145,10 @@ class StepPerformer:
         instance = self._engine.resident(effect.instance_id)
         asked_at = int(effect.effect_id.rsplit("-", 2)[1])
         if instance is None or instance.sequence < asked_at:  # Another worker has written since.
-            instance = await self._read(self._engine.log.load, effect.instance_id)
+            instance = await self._read(self._engine.on_reader, self._engine.log.load, effect.instance_id)
             if instance is None:
-                raise await self._read(self._engine.log.absence, effect.instance_id)
-        return instance, await self._plans.of(instance.definition, instance.version, instance.digest)
+                raise await self._engine.on_reader(self._engine.log.absence, effect.instance_id)
+        return instance, await self._read(self._plans.of, instance.definition, instance.version, instance.digest)
 
     async def _facts(
         self, execution: Instance, plan: Plan, step: WorkflowStep, asked: frozenset[str]
@@ -159,7 +159,7 @@ class StepPerformer:
         given: dict[str, Json] = {"input": first, "previous": first, "results": {}}
         data = Data({}, {})
         if needs.steps or needs.before:
-            data, previous = await self._read(self._read_needed, execution.id, plan, needs)
+            data, previous = await self._read(self._engine.on_reader, self._read_needed, execution.id, plan, needs)
             given["results"] = {member: data.steps[member] for member in needs.results if member in data.steps}
             if previous is not None:
                 given["previous"] = previous[0]
@@ -176,13 +176,13 @@ class StepPerformer:
             steps = {step: found.steps[by] for step, by in done if by in found.steps}
         return Data(steps, absent), read_last(log, execution_id, plan.line, needs.before) if needs.before else None
 
-    async def _read(self, function: Callable[..., T], *args: Any) -> T:
-        """Read from the store, again while it can't be read: that is no fault of the step's, whose attempts it must not
+    async def _read(self, reading: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """What `reading` the store gives, tried again while it can't be read: that is no fault of the step's, whose attempts it must not
         use up. It ends when the attempt's time is up."""
         clock = self._engine.clock
         while True:
             try:
-                return await self._engine.on_reader(function, *args)
+                return await reading(*args)
             except UnusableError:
                 raise
             except UnavailableError as error:

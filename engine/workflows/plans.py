@@ -25,6 +25,9 @@ PLANS_MAX = 256
 """How many definitions are kept."""
 
 
+_NONE = Parameters({})
+
+
 class Needs(NamedTuple):
     """What has to be read before a step's parameters can be resolved."""
 
@@ -51,6 +54,8 @@ class Plan:
         self.rollback: Mapping[str, WorkflowStep] = {s.id: s.rollback for s in workflow.steps if s.rollback is not None}
         self.fallbacks = fallbacks(workflow)
         self._performed = {**self.steps, **{step.id: step for step in self.rollback.values()}}
+        self.performed = tuple(self._performed)
+        """The ids of all that can be performed, rollback steps last."""
         self._merged = {group.merge: group.steps for group in workflow.groups if group.merge}
         self._parameters: dict[str, Parameters] = {}
         stand_ins = set(self.fallbacks.values())
@@ -63,6 +68,8 @@ class Plan:
 
     def parameters(self, step: WorkflowStep) -> Parameters:
         """Compiled at their first use. Raises `InvalidParameters`."""
+        if not step.parameters:
+            return _NONE
         found = self._parameters.get(step.id)
         if found is None:
             found = self._parameters[step.id] = Parameters(step.parameters)

@@ -101,7 +101,9 @@ def _result(
     with_data: bool,
 ) -> StepResult:
     if row is None:
-        return StepResult(step=step, status="cancelled" if instance.status in ENDED else "pending")
+        # What was never reached will not be.
+        missed: StepStatus = "skipped" if instance.status == "completed" else "cancelled"
+        return StepResult(step=step, status=missed if instance.status in ENDED else "pending")
     status, retries, error, data = cast(StepStatus, row.status), 0, "", None
     effect = effects.get(step)
     if status in ("running", "pending") and instance.status in ENDED:

@@ -130,6 +130,7 @@ class Workflow:
             definition, _, places = self._all()
             compiled = compile_workflow(definition)
             self._chart = Chart(compiled, faults=Faults(_places_of(compiled, definition, places)))
+            self._chart.step_functions = self.functions
         return self._chart
 
     def definition(self) -> d.Definition:

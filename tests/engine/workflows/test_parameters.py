@@ -101,7 +101,9 @@ def test_what_can_never_be_resolved_is_refused_at_once(written: Any, said: str) 
 
 
 def test_they_say_whose_data_they_need() -> None:
-    parameters = Parameters({"a": "${steps.load.rows}", "b": [{"cel": "steps['load-all'].x + input.id"}], "c": "steps.x"})
+    parameters = Parameters(
+        {"a": "${steps.load.rows}", "b": [{"cel": "steps['load-all'].x + input.id"}], "c": "steps.x"}
+    )
 
     assert parameters.steps == {"load", "load-all"}
     assert parameters.uses == {"steps", "input"}
