@@ -1,6 +1,7 @@
 """Runs workflows of steps: performs their steps, and is the front door to their executions."""
 
 from statewright.engine.workflows.calls import Caller, StepCall
+from statewright.engine.workflows.checkpoints import CheckpointExists, CheckpointNotFound
 from statewright.engine.workflows.errors import (
     DependencyNotSatisfied,
     ExecutionNotFound,
@@ -19,6 +20,8 @@ from statewright.engine.workflows.results import StepResult
 
 __all__ = [
     "Caller",
+    "CheckpointExists",
+    "CheckpointNotFound",
     "DependencyNotSatisfied",
     "ExecutionMetrics",
     "ExecutionNotFound",

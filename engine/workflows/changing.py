@@ -3,8 +3,8 @@
     change(engine, execution_id, add=[...], replace=[...], remove=[...])
 
 What results is a workflow of its own, read and checked as a whole like any other. Its version says what it was made
-from (`1+0a1b2c3d`: version 1, and the beginning of its content's digest), so the same change of two executions gives the
-same definition. The execution is placed in it where the recorded results of its steps lead to; what runs goes on.
+from (`1+0a1b2c3d`: version 1, and the beginning of its content's digest), so the same change of two executions gives
+the same definition. The execution is placed in it where the results of its steps lead to; what runs goes on.
 """
 
 from __future__ import annotations

@@ -17,7 +17,9 @@ from statewright.engine.errors import AlreadyExistsError, InvalidError, NotFound
 from statewright.engine.events import ENDED
 from statewright.engine.recorder import InstanceFilter, InstanceRow, Store
 from statewright.engine.requests import Outcome
+from statewright.engine.workflows import changing, checkpoints
 from statewright.engine.workflows.calls import Caller
+from statewright.engine.workflows.changing import Given
 from statewright.engine.workflows.errors import (
     ExecutionNotFound,
     InvalidState,
@@ -224,6 +226,48 @@ class Orchestrator:
         await self._execution(execution_id)
         return _done(await self.engine.resume(execution_id, reason=reason, actor=actor), "resumed", execution_id)
 
+    async def checkpoint(self, execution_id: str, name: str, *, reason: str = "", actor: str = "") -> Outcome:
+        """Give a name to where an execution stands, to come back to it with `resume_from`. Raises `CheckpointExists`,
+        `InvalidState` (it has ended, or is rolling back), `InvalidError` (no name), `ExecutionNotFound`, `BusyError`,
+        `UnavailableError`."""
+        await self._execution(execution_id)
+        return await checkpoints.checkpoint(self.engine, execution_id, name, reason=reason, actor=actor)
+
+    async def resume_from(self, execution_id: str, name: str, *, reason: str = "", actor: str = "") -> Outcome:
+        """Go back to a checkpoint and on from there, whether the execution runs, is paused or has ended: steps that had
+        settled by then are not run again, those after it are (docs/workflow-changes.md says what becomes of
+        compensations). Raises `CheckpointNotFound`, `InvalidState` (it is rolling back), `ExecutionNotFound`,
+        `BusyError` (pause it first), `UnavailableError`."""
+        await self._execution(execution_id)
+        return await checkpoints.resume_from(self.engine, execution_id, name, reason=reason, actor=actor)
+
+    async def change(
+        self,
+        execution_id: str,
+        *,
+        add: Iterable[Given] = (),
+        replace: Iterable[Given] = (),
+        remove: Iterable[str] = (),
+        reason: str = "",
+        actor: str = "",
+    ) -> Outcome:
+        """Add, replace or remove steps of a running execution that have not started; what runs goes on. The whole is
+        checked as any workflow. Functions of steps that come from Python are known to this process alone: give them to
+        `Orchestrator.open`, too, for the next. Raises `InvalidWorkflow`, `InvalidState` (a step has started, the
+        execution has ended or is rolling back), `InvalidError`, `ExecutionNotFound`, `BusyError` (pause it first),
+        `UnavailableError`; then nothing has changed."""
+        await self._execution(execution_id)
+        return await changing.change(
+            self.engine,
+            execution_id,
+            add=add,
+            replace=replace,
+            remove=remove,
+            reason=reason,
+            actor=actor,
+            register=self._take_functions,
+        )
+
     # Queries
 
     async def status(self, execution_id: str) -> ExecutionStatus:
@@ -341,6 +385,15 @@ class Orchestrator:
     def _workflow(self, chart: Chart) -> Workflow:
         """What a chart was compiled from, with the functions that are known here."""
         return Workflow.from_tree(chart.definition.meta["workflow"], self._opened.functions(chart.name))
+
+    def _take_functions(self, workflow: Workflow) -> None:
+        """Those of a workflow that was derived for one execution. Raises `InvalidError` for a name that has another."""
+        known = self._opened.functions(workflow.id)
+        for name, function in workflow.functions.items():
+            if known.get(name, function) != function:
+                raise InvalidError(f"workflow '{workflow.id}' has another function '{name}': give it another name")
+        named = self._named_in(workflow_of(workflow.definition()))
+        self._opened.register(workflow.id, {**named, **workflow.functions})
 
     def _named_in(self, workflow: WorkflowDefinition | None) -> dict[str, Callable[..., Any]]:
         """Of the functions given by name, those that the steps of a workflow name."""
