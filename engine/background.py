@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from statewright.engine.clock import SECOND_NS, Clock
+from statewright.engine.commits import Commits, Nobody
 from statewright.engine.definitions import Definitions
 from statewright.engine.effects import Effects
 from statewright.engine.followers import Follower, Projection
@@ -35,7 +36,7 @@ EFFECTS_SHARE = 0.75
 _LOG = logging.getLogger("statewright.engine")
 
 
-class Background:
+class Background(Commits):
     """The loops of one engine. With `shared` they do this worker's share of what several do on one store."""
 
     def __init__(
@@ -64,6 +65,7 @@ class Background:
 
     async def start(self, *, run_due: bool) -> None:
         """Begin; without `run_due` timers, schedules and effects are left to another engine."""
+        self._runtime.commits = self
         if run_due:
             if self.shares is not None:
                 await self.shares.balance()
@@ -104,6 +106,7 @@ class Background:
 
     async def close(self) -> None:
         """End all loops; what was under way will be done again."""
+        self._runtime.commits = Nobody()  # What is still answered while closing is seen by the next run.
         tasks, self._tasks = self._tasks, []
         await end(*tasks)
         await self.effects.close()
@@ -118,8 +121,18 @@ class Background:
         self.followers.append(follower)
         self._spawn(follower.run())
 
-    def committed(self, changes: Changes) -> None:
-        """Tell those whom a commit concerns."""
+    def begun(self, changes: Changes) -> None:
+        """See `Commits`."""
+        if changes.effects_requested:
+            self.effects.claim(changes)
+
+    def failed(self, changes: Changes, *, is_certain: bool) -> None:
+        """See `Commits`."""
+        if changes.effects_requested:
+            self.effects.unclaim(changes, is_certain=is_certain)
+
+    def done(self, changes: Changes) -> None:
+        """See `Commits`: tell those whom a commit concerns."""
         if changes.timers_set:
             self.timers.alarm.ring_before(min(row.due_at for row in changes.timers_set))
         if changes.effects_requested or changes.effects_ended or changes.instances_closed:

@@ -31,6 +31,7 @@ from statewright.engine.events import (
 from statewright.engine.instance import Instance, effect_of
 from statewright.engine.relatives import asked_while_stopping, at_the_end, effects_of, sent_on, with_relatives
 from statewright.statecharts.facts import Step, TimerCancelled, TimerSet
+from statewright.statecharts.splices import Splice
 
 _NO_TIMERS: tuple[tuple[PendingTimer, ...], tuple[str, ...]] = ((), ())
 
@@ -92,9 +93,10 @@ def decide(
     *,
     now: int,
     bound: tuple[str, ...] = (),
+    configuration_changes: tuple[Splice, ...] | None = None,
 ) -> TransitionTaken | EventRefused | EventDiscarded:
-    """One macrostep is one fact. `configuration` names the active states of `step.snapshot`, `bound` those whose late
-    data was bound in it."""
+    """One macrostep is one fact. `configuration` names the active states of `step.snapshot` (or is empty and
+    `configuration_changes` says how they differ from those before), `bound` those whose late data was bound in it."""
     sequence = instance.sequence + 1
     if step.reason:
         return _unchanged(instance, trigger, step, sequence, now)
@@ -105,6 +107,7 @@ def decide(
         time=next_time(instance, now),
         trigger=trigger,
         configuration=configuration,
+        configuration_changes=configuration_changes,
         taken=step.taken,
         exited=step.exited,
         entered=step.entered,

@@ -89,13 +89,19 @@ class Effects:
         self._claimed: dict[str, EffectRow] = {}
         """The rows of those under way."""
         self._draining = False
+        self._is_behind = True
+        """Whether something that is due may wait for a claim: what comes later must not overtake it."""
+        self._asked_for = self._promised = 0
+        """For how many there is room kept: those of a claim, and of a commit, that is under way."""
+        self._astray: list[EffectRow] = []
+        """Claimed by commits that may be there or not: nobody performs these, so they are put back."""
         self.alarm = Alarm(clock)
 
     def register(self, name: str, handler: Handler, policy: Policy = _SAYS_NOTHING) -> None:
         """`handler` performs the effects of kind "perform" that are called `name`, as `policy` says where the chart
         says nothing."""
         self._handlers[name] = _Performer(handler, policy)
-        self.alarm.ring()
+        self._look_again()
 
     @property
     def handled(self) -> frozenset[str]:
@@ -105,7 +111,7 @@ class Effects:
     def register_kind(self, kind: str, performer: Handler) -> None:
         """`performer` performs every effect of `kind` ("emit", "call")."""
         self._performers[kind] = _Performer(performer, _SAYS_NOTHING)
-        self.alarm.ring()
+        self._look_again()
 
     def unregister_kind(self, kind: str) -> None:
         """Effects of `kind` are no longer performed here; those that run go on."""
@@ -120,10 +126,46 @@ class Effects:
         """Stop what a commit has cancelled, and look again if it asked for something that can be performed here."""
         if self._attempts:
             self._stop_cancelled(changes)
+        self._promised = 0
+        is_more = False
         for row in changes.effects_requested:
-            if row.kind in KINDS or self._performed_by(row) is not None:
-                self.alarm.ring()
+            if row.state == "running":
+                self._begin(row)
+            elif not is_more and (row.kind in KINDS or self._performed_by(row) is not None):
+                is_more = True
+        if is_more:
+            self.alarm.ring()
+
+    def claim(self, changes: Changes) -> None:
+        """Before a commit: what it asks for and would be claimed at once is claimed in the same transaction, which
+        spares another for each. What instances ask of each other is left out, and all of it while others wait."""
+        if self._is_behind or self._draining:
+            return
+        now, partitions = self._clock.now(), self._part.partitions()
+        room = CONCURRENCY_MAX - len(self._under_way) - self._asked_for
+        over = {effect_id for _, _, effect_id in changes.effects_ended}
+        rows = changes.effects_requested
+        for index, row in enumerate(rows):
+            if row.state != "pending" or row.kind in KINDS or self._performed_by(row) is None or row.effect_id in over:
+                continue
+            if partitions is not None and row.partition not in partitions:
+                continue
+            if self._promised == room:
+                self._is_behind = True
                 return
+            self._promised += 1
+            rows[index] = row._replace(state="running", attempt=1, lease_epoch=1, due_at=now + LEASE_NS)
+
+    def unclaim(self, changes: Changes, *, is_certain: bool) -> None:
+        """The commit has failed, after which nothing of it is performed."""
+        self._promised = 0
+        if not is_certain:
+            self._astray += (row for row in changes.effects_requested if row.state == "running")
+        self._look_again()
+
+    def _look_again(self) -> None:
+        self._is_behind = True
+        self.alarm.ring()
 
     def _stop_cancelled(self, changes: Changes) -> None:
         for state, error, effect_id in changes.effects_ended:
@@ -147,6 +189,7 @@ class Effects:
                     _LOG.exception("effects can't be claimed; looking again in a second")
                     await self._clock.sleep_until(self._clock.now() + SECOND_NS)
         finally:
+            self._is_behind = True
             await end(watch, *self._under_way.values())
 
     async def close(self) -> None:
@@ -205,11 +248,18 @@ class Effects:
 
     async def _claim_due(self) -> bool:
         """Start performing due effects; whether it is worth looking again at once."""
-        room = CONCURRENCY_MAX - len(self._under_way)
+        await self._put_back_astray()
+        room = CONCURRENCY_MAX - len(self._under_way) - self._promised
         if room <= 0 or self._draining:
+            self._is_behind = True
             return False
         now = self._clock.now()
-        rows = await self._runtime.on_writer(self._claim, now, room)
+        self._asked_for = room
+        try:
+            rows = await self._runtime.on_writer(self._claim, now, room)
+        finally:
+            self._asked_for = 0
+        self._is_behind = len(rows) == room
         for row in rows:
             if row.effect_id in self._under_way:
                 # The clock has leapt past its lease while it is still being performed here: the new one is its own.
@@ -217,14 +267,27 @@ class Effects:
                     attempt.row = row
                     self._claimed[row.effect_id] = row
                 continue
-            if row.kind in KINDS:
-                task = self._messages.perform(row)
-            else:
-                task = asyncio.create_task(self._perform(self._attempt(row)), name=f"effect {row.effect_id}")
-            self._under_way[row.effect_id] = task
-            self._claimed[row.effect_id] = row
-            task.add_done_callback(partial(self._ended, row.effect_id))
+            self._begin(row)
         return len(rows) == room
+
+    def _begin(self, row: EffectRow) -> None:
+        if row.kind in KINDS:
+            task = self._messages.perform(row)
+        else:
+            task = asyncio.create_task(self._perform(self._attempt(row)), name=f"effect {row.effect_id}")
+        self._under_way[row.effect_id] = task
+        self._claimed[row.effect_id] = row
+        task.add_done_callback(partial(self._ended, row.effect_id))
+
+    async def _put_back_astray(self) -> None:
+        """If the commit is there after all, they are claimed again."""
+        now = self._clock.now()
+        while self._astray:
+            row = self._astray[-1]
+            if row.effect_id not in self._under_way:  # If it is, the commit was tried again.
+                put_back = (self._recorder.retry_effect, row.effect_id, row.lease_epoch, now, "")
+                await self._runtime.on_writer(*put_back)
+            self._astray.remove(row)
 
     def _claim(self, now: int, room: int) -> list[EffectRow]:
         names, kinds = self.queues()
@@ -254,7 +317,8 @@ class Effects:
         del self._under_way[effect_id]
         self._attempts.pop(effect_id, None)
         self._claimed.pop(effect_id, None)
-        self.alarm.ring()
+        if self._is_behind:
+            self.alarm.ring()
 
     def _performed_by(self, row: EffectRow) -> _Performer | None:
         if row.kind == "perform":
@@ -324,6 +388,7 @@ class Effects:
             row = attempt.row
             retry = (self._recorder.retry_effect, row.effect_id, row.lease_epoch, due_at, message)
             if await self._runtime.on_writer(*retry) or attempt.row is row:
+                self.alarm.ring()
                 return  # If the lease was not ours any more, somebody else performs it, or nobody has to.
 
     async def _deliver(self, row: EffectRow, result: EffectResult) -> None:
@@ -359,9 +424,10 @@ class Effects:
             except StatewrightError as error:
                 text = "attempt %d of effect %s can't be recorded: %s"
                 _LOG.error(text, row.attempt, row.effect_id, error, extra=_ids_of(row))
-                return
+                break
             else:
                 return
+        self.alarm.ring()  # To see when its lease runs out.
 
 
 def _result_of(attempt: Attempt, result: Json = None, error: str = "") -> EffectResult:

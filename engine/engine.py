@@ -149,7 +149,6 @@ class Engine:
             self.log,
             self.definitions,
             self.clock,
-            self._committed,
             self._residents_max,
             self._queue_max,
             self._workers,
@@ -472,10 +471,6 @@ class Engine:
         if self._runtime is None:
             raise UnavailableError("the engine is not open: use `async with Engine.open(...) as engine`")
         return self._runtime
-
-    def _committed(self, changes: Changes) -> None:
-        if self._background is not None:  # What is still answered while closing is seen by the next run.
-            self._background.committed(changes)
 
     @property
     def _behind(self) -> Background:

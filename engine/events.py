@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from statewright.statecharts.facts import Json, Policy, StepRecord, Taken, Verdict
+from statewright.statecharts.splices import Splice
 
 SCHEMA = 1
 """The schema version written into each fact; older ones are upcast when read (`engine/mapper.py`)."""
@@ -120,7 +121,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
 class Macrostep(Fact, frozen=True, kw_only=True, omit_defaults=True):
     """A macrostep that changed something (fields as in `statecharts.facts.Step`).
 
-    configuration: all active states afterwards, in document order. context: the changed top-level keys.
+    configuration: all active states afterwards, in document order; while they are many, `configuration_changes` says
+    instead how they differ from those before (see `statecharts/splices.py`). context: the changed top-level keys.
     timers_set, timers_cancelled: in order, cancellations already applied against what was set in the same
     step. serial: the id counter afterwards. children_ended: ids of invokes that are over, children_started: those begun
     (after that). bound: the states whose late-bound data got its values. effects_cancelled: ids of effects whose result
@@ -128,7 +130,8 @@ class Macrostep(Fact, frozen=True, kw_only=True, omit_defaults=True):
     of a workflow, in order.
     """
 
-    configuration: tuple[str, ...]
+    configuration: tuple[str, ...] = ()
+    configuration_changes: tuple[Splice, ...] | None = None
     taken: tuple[Taken, ...] = ()
     exited: tuple[str, ...] = ()
     entered: tuple[str, ...] = ()

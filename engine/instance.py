@@ -37,6 +37,7 @@ from statewright.engine.events import (
     Trigger,
 )
 from statewright.statecharts.facts import Json
+from statewright.statecharts.splices import spliced
 
 _RESULT = "-result"
 
@@ -99,6 +100,12 @@ def fold(facts: Iterable[AnyFact], instance: Instance | None = None) -> Instance
     return instance
 
 
+def configuration_after(before: tuple[str, ...], fact: Macrostep) -> tuple[str, ...]:
+    """All active states after `fact`, in document order; `before` are those before it."""
+    changes = fact.configuration_changes
+    return fact.configuration if changes is None else spliced(before, changes)
+
+
 def _started(fact: InstanceStarted) -> Instance:
     ended = fact.status in ENDED
     return Instance(
@@ -133,7 +140,7 @@ def _moved(instance: Instance, fact: TransitionTaken) -> Instance:
         instance.version,
         instance.digest,
         fact.status,
-        fact.configuration,
+        fact.configuration if fact.configuration_changes is None else configuration_after(instance.configuration, fact),
         {**instance.context, **fact.context} if fact.context else instance.context,
         fact.sequence,
         instance.started_at,

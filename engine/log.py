@@ -14,7 +14,7 @@ from eventsourcing.utils import Environment, EnvType
 from statewright.engine.cipher import KEY_FILE, KEYS, Ring, environment_of, is_sealed
 from statewright.engine.errors import InvalidError, NotFoundError, PrunedError
 from statewright.engine.events import SCHEMA, AnyFact, Fact, InstancePruned, Macrostep
-from statewright.engine.instance import Instance, fold, sets_status
+from statewright.engine.instance import Instance, configuration_after, fold, sets_status
 from statewright.engine.mapper import FactMapper, InstanceSnapshot
 from statewright.engine.recorder import Changes, InstanceFilter, InstanceRecorder
 from statewright.engine.requests import Outcome
@@ -129,16 +129,19 @@ class InstanceLog(Application[str]):
             raise self.absence(instance_id)
         fact = found[0]
         reason = getattr(fact, "reason", "") if fact.__struct_config__.tag in _REFUSALS else ""
-        configuration: tuple[str, ...] | None = None
         status = None
+        moves: list[Macrostep] = []  # Back to one that lists all active states, as the first fact does.
         upto: int | None = sequence
-        while configuration is None or status is None:
+        while status is None or not moves or moves[-1].configuration_changes is not None:
             earlier = self.events.get(instance_id, lte=upto, desc=True, limit=_SCAN)
             for seen in cast(Sequence[AnyFact], earlier):
                 status = status or sets_status(seen)
-                if configuration is None and isinstance(seen, Macrostep):
-                    configuration = seen.configuration
+                if isinstance(seen, Macrostep) and (not moves or moves[-1].configuration_changes is not None):
+                    moves.append(seen)
                 upto = seen.sequence - 1
+        configuration: tuple[str, ...] = ()
+        for move in reversed(moves):
+            configuration = configuration_after(configuration, move)
         return Outcome("refused" if reason else "recorded", reason, sequence, configuration, status)
 
     def take_snapshots(self, instances: Sequence[Instance]) -> None:

@@ -24,6 +24,7 @@ from eventsourcing.persistence import (
 )
 
 from statewright.engine.clock import Clock
+from statewright.engine.commits import Commits, Nobody
 from statewright.engine.definitions import Definitions
 from statewright.engine.errors import (
     AlreadyExistsError,
@@ -39,7 +40,6 @@ from statewright.engine.events import InstancePruned, InstanceStarted
 from statewright.engine.instance import Instance
 from statewright.engine.log import InstanceLog
 from statewright.engine.logged import ids_of_many, log_facts
-from statewright.engine.recorder import Changes
 from statewright.engine.requests import Outcome, Request, Started, StartRequest, as_json, identity_of
 from statewright.engine.residents import RESIDENTS_MAX, Resident, Residents, load_resident
 from statewright.engine.unit import Answer, Doubtful, FirstOutcome, FirstStart, Unit
@@ -84,15 +84,13 @@ class _Decided(NamedTuple):
 
 
 class Runtime:
-    """Owns the writing thread and the residents. `on_commit` is told the changes of each commit, `workers` makes the
-    threads."""
+    """Owns the writing thread and the residents. `workers` makes the threads."""
 
     def __init__(
         self,
         log: InstanceLog,
         definitions: Definitions,
         clock: Clock,
-        on_commit: Callable[[Changes], None],
         residents_max: int = RESIDENTS_MAX,
         queue_max: int = QUEUE_MAX,
         workers: Workers = Worker,
@@ -103,7 +101,7 @@ class Runtime:
         self._definitions = definitions
         self._clock = clock
         self._is_shared = is_shared
-        self._on_commit = on_commit
+        self.commits: Commits = Nobody()
         self._queue: deque[Delivery] = deque()
         self._queue_max = queue_max
         self._arrived = asyncio.Event()
@@ -259,9 +257,11 @@ class Runtime:
         if not unit.is_empty:
             try:
                 unit.seal()
+                self.commits.begun(unit.changes)
                 await self.on_writer(self._log.append, unit.facts, unit.changes)
             except Exception as error:
                 if not await self._is_recorded(unit, error):
+                    self.commits.failed(unit.changes, is_certain=isinstance(error, (*_OF_ONE_REQUEST, LeaseLostError)))
                     await self._recover(batch, unit, error, conflicts)
                     return
             self._advance(unit)
@@ -376,7 +376,7 @@ class Runtime:
         self.recorded += len(unit.facts)
         if _LOG.isEnabledFor(logging.DEBUG):
             log_facts(_LOG, unit.facts)
-        self._on_commit(unit.changes)
+        self.commits.done(unit.changes)
         if snapshots:
             self._writer.call(self._take_snapshots, snapshots)
 

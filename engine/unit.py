@@ -57,9 +57,14 @@ from statewright.statecharts.children import NOBODY, Kin
 from statewright.statecharts.dynamic import location
 from statewright.statecharts.facts import Event, Snapshot, Step
 from statewright.statecharts.machine import ChartMachine
+from statewright.statecharts.splices import Splice, splices
 
 DEFERRED_MAX = 10_000
 """How many events a paused instance keeps for later."""
+
+
+WIDE_MIN = 32
+"""How many active states a fact lists, however few of them have changed."""
 
 
 class FirstOutcome(msgspec.Struct, frozen=True):
@@ -358,7 +363,8 @@ class Unit:
         after = step.snapshot
         bound = _bound(machine, after, before.entered) if after.entered != before.entered else ()
         draft.snapshot = after
-        return decide(instance, step, machine.names(after.configuration), trigger, now=self._now, bound=bound)
+        configuration, changes = _configuration(machine, before.configuration, after.configuration)
+        return decide(instance, step, configuration, trigger, now=self._now, bound=bound, configuration_changes=changes)
 
     def _record(self, draft: Draft, fact: Fact) -> None:
         draft.instance = evolve(draft.instance, fact)
@@ -436,6 +442,16 @@ def _kin(parent: ParentLink | None) -> Kin:
 def _bound(machine: ChartMachine, snapshot: Snapshot, before: int) -> tuple[str, ...]:
     """The states whose late data has been bound since."""
     return machine.ids(snapshot.entered & ~before)
+
+
+def _configuration(machine: ChartMachine, before: int, after: int) -> tuple[tuple[str, ...], tuple[Splice, ...] | None]:
+    """The active states as a fact has them: all their names or, where that is much shorter, what has changed."""
+    if after.bit_count() > WIDE_MIN:
+        changes = splices(machine.by_index, before, after)
+        if sum(2 + len(inserted) for _, _, inserted in changes) < after.bit_count() // 2:
+            return (), changes
+        return machine.ids(after), None  # Not kept by the machine: there are too many of these, and they are long.
+    return machine.names(after), None
 
 
 def _due_at(timer: PendingTimer) -> int:

@@ -258,7 +258,12 @@ def _states(one: _Folded, row: EffectRow, folded: dict[str, _Folded], pruned: se
         return ("done", "failed")
     elif row.effect_id in one.cancelled:
         return ("cancelled", *_ASIDE)
-    return ("cancelled", *_ASIDE) if row.effect_id in one.closed else ("pending", "running", *_ASIDE)
+    if row.effect_id in one.closed:
+        return ("cancelled", *_ASIDE)
+    if one.instance.status == "cancelled" and row.kind not in LASTING:
+        # The chart itself has ended so: what it asked for goes on, but isn't retried from parking.
+        return ("pending", "running", "cancelled", *_ASIDE)
+    return ("pending", "running", *_ASIDE)
 
 
 def _has_arrived(row: EffectRow, folded: dict[str, _Folded]) -> bool:

@@ -203,6 +203,7 @@ def _note(figures: Figures, run: Run, fact: Fact) -> None:
 def _move(figures: Figures, run: Run, fact: Macrostep) -> None:
     """States left and entered. A state that was not open and is left was entered in this same macrostep, for no time
     at all; of one that is entered more than once only the last stay goes on."""
+    was_open = [name for name in fact.exited if name in run.open]
     for name in fact.exited:
         state = figures.state(name)
         since = run.open.pop(name, None)
@@ -212,7 +213,7 @@ def _move(figures: Figures, run: Run, fact: Macrostep) -> None:
     for name in fact.entered:
         state = figures.state(name)
         state.entered += 1
-        if name in fact.configuration and name not in run.open:
+        if name not in run.open and _is_active(name, fact, was_open):
             state.now += 1
             run.open[name] = fact.time
     if fact.status in ENDED:
@@ -226,6 +227,14 @@ def _go_on(figures: Figures, run: Run, fact: InstanceModified) -> None:
     going_on: Status = "paused" if fact.status == "paused" else "active"
     if run.status != going_on:
         _set_status(figures, run, going_on)
+
+
+def _is_active(name: str, fact: Macrostep, was_open: Collection[str]) -> bool:
+    """Whether a state that was entered is active after the macrostep. A fact that doesn't list the active states tells
+    by how often it was left, all its microsteps together."""
+    if fact.configuration_changes is None:
+        return name in fact.configuration
+    return (name in was_open) + fact.entered.count(name) > fact.exited.count(name)
 
 
 def _end(figures: Figures, run: Run, status: Status, now: int, entered: Collection[str] = ()) -> None:

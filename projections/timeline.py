@@ -72,7 +72,7 @@ def history_json(entry: Entry) -> dict[str, Any]:
     if isinstance(entry.fact, InstanceStarted):
         # The first fact names what runs; later ones don't, a reader joins them by the instance.
         line |= {key: fields.pop(key) for key in ("definition", "version", "digest")}
-    for known in ("trigger", "configuration", "status"):
+    for known in ("trigger", "configuration", "configuration_changes", "status"):
         fields.pop(known, None)
     return line | fields
 

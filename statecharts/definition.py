@@ -12,6 +12,7 @@ mapping or list is evaluated element by element, any other scalar is itself, and
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -381,11 +382,21 @@ def to_tree(value: Any) -> Any:
         return [to_tree(item) for item in value]
     if not isinstance(value, Node):
         return value
-    config = value.__struct_config__
-    canonical: dict[str, Any] = {config.tag_field: config.tag} if config.tag_field else {}
-    for field in msgspec.structs.fields(value):
-        item = getattr(value, field.name)
-        default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
-        if item is not UNSET and not (type(item) is type(default) and item == default):
-            canonical[field.name] = to_tree(item)
+    head, fields = _written(type(value))
+    canonical: dict[str, Any] = dict(head)
+    for name, default in fields:
+        item = getattr(value, name)
+        if item is not default and item is not UNSET and not (type(item) is type(default) and item == default):
+            canonical[name] = to_tree(item)
     return canonical
+
+
+@functools.cache
+def _written(kind: type[Node]) -> tuple[dict[str, str], tuple[tuple[str, Any], ...]]:
+    """(its tag, if it has one; its fields with their defaults)."""
+    config = kind.__struct_config__
+    fields = [
+        (field.name, field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default)
+        for field in msgspec.structs.fields(kind)
+    ]
+    return {config.tag_field: str(config.tag)} if config.tag_field else {}, tuple(fields)

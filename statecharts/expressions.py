@@ -72,8 +72,9 @@ _EXTENSIONS = [ext_strings.ExtStrings(), ext_math.ExtMath()]
 class Expression:
     """A compiled expression. `type` is its static type in CEL's words, lower case (`int`, `list<string>`, `dyn`).
 
-    Most expressions in charts are constants or plain paths. Those are answered without CEL, with what CEL would give;
-    whatever is unusual about a path (a key that is not there, say) is left to CEL and its message.
+    Most expressions in charts are constants, plain paths or counters (`context.retries + 1`). Those are answered
+    without CEL, with what CEL would give; whatever is unusual about a path (a key that is not there, say) is left to
+    CEL and its message.
     """
 
     __slots__ = (
@@ -81,6 +82,7 @@ class Expression:
         "_constant",
         "_fields",
         "_in_state",
+        "_increment",
         "_name",
         "_path",
         "_payload",
@@ -100,6 +102,8 @@ class Expression:
         self._name, self._payload, self._whole = "event.name" in names, "event.data" in names, "context" in names
         self._fields = tuple((name, name[len("context.") :]) for name in names if name.startswith("context."))
         self._path = tuple(text.split(".")) if _PLAIN_PATH.fullmatch(text) and len(names) == 1 else ()
+        counted = _INCREMENT.fullmatch(text) if self.type == "int" else None
+        self._increment = (counted[1], int(counted[2])) if counted else None
         self._constant = _UNKNOWN
         if not names and in_state is None:
             with suppress(ExpressionError):  # One that always fails does so when it is evaluated.
@@ -116,6 +120,10 @@ class Expression:
             value = _follow(self._path, context, event)
             if value is not _UNKNOWN:
                 return value
+        if self._increment is not None:
+            value = context.get(self._increment[0])
+            if type(value) is int and value < _INT_MAX - self._increment[1]:
+                return value + self._increment[1]
         data: dict[str, Any] = {}
         try:
             for name, key in self._fields:
@@ -134,6 +142,7 @@ class Expression:
 
 
 _PLAIN_PATH = re.compile(r"context\.[A-Za-z_]\w*|event\.data(\.[A-Za-z_]\w*)+")
+_INCREMENT = re.compile(r"context\.([A-Za-z_]\w*) \+ (\d{1,9})")
 _UNKNOWN = object()
 _INT_MAX = 2**63 - 1
 

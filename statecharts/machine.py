@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from transitions.extensions.nesting import HierarchicalMachine, NestedState, NestedTransition
 
 from statewright.statecharts import step as stepping
-from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, keep
+from statewright.statecharts.caches import CACHED_MAX, JOINT_MAX, PLANS_MAX, keep
 from statewright.statecharts.children import NOBODY, Child, Kin
 from statewright.statecharts.context import Context
 from statewright.statecharts.definition import FinalStatus, Json
@@ -292,7 +292,9 @@ class ChartMachine(HierarchicalMachine):
             while dot >= 0:
                 matching += index.get(event[:dot], ())
                 dot = event.find(".", dot + 1)
-        return keep(self._handlers, event, Handlers(matching, event))
+        # A wide chart has several events of its own for each of its regions.
+        most = max(CACHED_MAX, 4 * len(self.by_index))
+        return keep(self._handlers, event, Handlers(matching, event), most)
 
     def plan(self, transition: ChartTransition, configuration: int) -> Plan:
         """The plan of a transition whose plans do not depend on history, from its memory or new."""

@@ -28,10 +28,11 @@ from eventsourcing.persistence import Tracking
 from nats.js.api import RawStreamMsg
 
 from statewright.adapters.nats import references
+from statewright.adapters.nats.configurations import Configurations
 from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.streams import HISTORY, ensure_stream
 from statewright.engine.engine import Engine
-from statewright.engine.errors import UnavailableError
+from statewright.engine.errors import NotFoundError, UnavailableError
 from statewright.engine.events import AnyFact, InstancePruned, InstanceStarted
 from statewright.engine.log import LoggedFact
 from statewright.engine.tasks import end
@@ -90,6 +91,7 @@ class History:
         self._connection = connection
         self._js = connection.nc.jetstream(timeout=2)
         self._definitions: OrderedDict[str, str] = OrderedDict()
+        self._configurations = Configurations(self._configuration)
         self._publishing = asyncio.Lock()
         self._filling: asyncio.Task[None] | None = None
         self._published = 0
@@ -144,10 +146,10 @@ class History:
                 headers["Nats-Expected-Last-Msg-Id"] = previous
             previous = headers["Nats-Msg-Id"]
             subject = await self._subject(fact)
-            payload = _encode(fact)
+            payload = _encode(await self._configurations.whole(fact))
             if not references.fits(len(payload), self._connection.nc.max_payload):
                 headers[references.HEADER] = references.subject_of(fact)
-                payload = references.encode_reference(fact, len(payload))
+                payload = references.encode_reference(fact, len(_encode(fact)))
             try:
                 if position != last:
                     await self._connection.nc.publish(subject, payload, headers=headers)
@@ -158,6 +160,13 @@ class History:
             if (failed := _decode_ack(ack.data).error) is not None:
                 raise UnavailableError(f"stream {HISTORY.name} did not take fact {previous}: {failed.description}")
         self._last_id = previous
+
+    async def _configuration(self, instance_id: str, sequence: int) -> tuple[str, ...] | None:
+        try:
+            outcome = await self._engine.on_reader(self._engine.log.outcome_at, instance_id, sequence)
+        except NotFoundError:  # Pruned meanwhile.
+            return None
+        return outcome.configuration
 
     async def _subject(self, fact: AnyFact) -> str:
         instance_id = fact.instance_id

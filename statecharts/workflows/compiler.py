@@ -166,34 +166,31 @@ class _Compiler:
     ) -> list[d.State]:
         """A state for each number of sources that are settled; for any-of, another if one of them is done."""
         total = len(join.sources)
-        may_skip = any(source in self.lanes.may_skip for source in join.sources)
-        skips = self._required_may_skip(join.sources, is_any=join.any)
+        told, spared = f"join.{join.id}.done", f"join.{join.id}.skipped"
+        may_skip = sum(source in self.lanes.may_skip for source in join.sources)
         counted = [name, *(f"{name}.{number}" for number in range(1, total))]
+        if not join.any or not may_skip:
+            states = []
+            for state, following in zip(counted, [*counted[1:], None], strict=True):
+                transitions = [_go(told, ready if following is None else (following, ()))]
+                if may_skip:
+                    transitions.append(_go(spared, skipped))
+                states.append(d.State(id=state, transitions=tuple(transitions)))
+            return states
         lucky = [f"{name}.{number}.done" for number in range(1, total)]
         states = []
-        for number, state in enumerate(counted):
+        for number, state in enumerate(counted[: may_skip + 1]):
             last = number == total - 1
-            onward = ready if last else ((lucky[number] if join.any and may_skip else counted[number + 1]), ())
-            transitions = [_go(f"join.{join.id}.done", onward)]
-            if may_skip and join.any:
-                if not last:
-                    transitions.append(_go(f"join.{join.id}.skipped", (counted[number + 1], ())))
-                elif skips:
-                    transitions.append(_go(f"join.{join.id}.skipped", skipped))
-                else:
-                    continue  # one of them is always done, so here it has not come this far
-            elif skips:
-                transitions.append(_go(f"join.{join.id}.skipped", skipped))
+            transitions = [_go(told, ready if last else (lucky[number], ()))]
+            if last:
+                transitions += [_go(spared, skipped)] if may_skip == total else []
+            elif number < may_skip:
+                transitions.append(_go(spared, (counted[number + 1], ())))
             states.append(d.State(id=state, transitions=tuple(transitions)))
-        if join.any and may_skip:
-            for number, state in enumerate(lucky, 1):
-                onward = ready if number == total - 1 else (lucky[number], ())
-                events = (f"join.{join.id}.done", f"join.{join.id}.skipped")
-                states.append(
-                    d.State(
-                        id=state, transitions=(d.Transition(events=events, target=(onward[0],), actions=onward[1]),)
-                    )
-                )
+        for state, following in zip(lucky, [*lucky[1:], None], strict=True):
+            target, actions = ready if following is None else (following, ())
+            transition = d.Transition(events=(told, spared), target=(target,), actions=actions)
+            states.append(d.State(id=state, transitions=(transition,)))
         return states
 
     def _required_may_skip(self, requires: Sequence[str], *, is_any: bool) -> bool:
@@ -212,6 +209,8 @@ class _Compiler:
             skipped = f"{following}.skip"
         told: Actions = self._told(unit.id, "done")
         if unit.group is not None:
+            if test := self._skip_test(unit):
+                states.append(_gate(unit.id, [test], unit.id, f"{unit.id}.skip"))
             states.append(self._group(unit.group, unit.steps, (done, told)))
         else:
             states += self._step(unit.steps[0], self._skip_test(unit), (done, told), f"{unit.id}.skip")
@@ -268,7 +267,7 @@ class _Compiler:
     def _entry(self, unit: Unit) -> str:
         """The state that a unit begins with once nothing more is awaited."""
         if unit.group is not None:
-            return unit.group.name
+            return f"{unit.id}.gate" if self._skip_test(unit) else unit.id
         return self._first(unit.steps[0], bool(self._skip_test(unit)))
 
     def _first(self, step: WorkflowStep, skip_test: bool = False) -> str:
@@ -279,7 +278,7 @@ class _Compiler:
     def _skip_test(self, unit: Unit) -> str:
         """In a sequence: what holds if what a unit requires, and what is not just before it, was skipped."""
         requires = [required for required in unit.requires if required in self.lanes.recalled]
-        if not self.lanes.sequential or not requires or unit.group is not None:
+        if not self.lanes.sequential or not requires:
             return ""
         if unit.any and len(requires) < len(unit.requires):
             return ""
@@ -308,7 +307,8 @@ class _Compiler:
             *(in_chart(text, self.results) for text in self.conditions[step.id]),
         ]
         if tests:
-            states.append(self._gate(step, tests, skip))
+            run = f"{step.id}.queued" if self.limit is not None else step.id
+            states.append(_gate(step.id, tests, run, skip))
         line = [step, *(self.steps[inner] for inner in self._substitutes(step))]
         for index, inner in enumerate(line):
             rest = [other.id for other in line[index + 1 :]]
@@ -330,20 +330,6 @@ class _Compiler:
                 )
             )
         return states
-
-    def _gate(self, step: WorkflowStep, tests: Sequence[str], skip: str) -> d.State:
-        """Asks for the condition in an action, not as a guard: one that can't be evaluated is no "no"."""
-        event = f"gate.{step.id}"
-        texts = " && ".join(f"({text})" for text in tests)
-        run = f"{step.id}.queued" if self.limit is not None else step.id
-        return d.State(
-            id=f"{step.id}.gate",
-            entry=(d.Raise(event=event, data=f"({texts}) ? true : false"),),
-            transitions=(
-                d.Transition(events=(event,), guard="event.data == true", target=(run,)),
-                d.Transition(events=(event,), target=(skip,)),
-            ),
-        )
 
     def _left(self, step: WorkflowStep) -> Actions:
         """A step that runs is left because it was done, has failed or is cancelled; who knows better says so after."""
@@ -395,6 +381,20 @@ def run_step(workflow: WorkflowDefinition, step: WorkflowStep) -> d.RunStep:
     """The action that has a step performed, until its state is left."""
     by = f"function.{workflow.id}.{step.function}" if step.function else "plugin" if step.plugin else "service"
     return d.RunStep(step=step.id, by=by, retry=retry_of(step), timeout=step.timeout, cancel="on_exit")
+
+
+def _gate(name: str, tests: Sequence[str], run: str, skip: str) -> d.State:
+    """Asks for the condition in an action, not as a guard: one that can't be evaluated is no "no"."""
+    event = f"gate.{name}"
+    texts = " && ".join(f"({text})" for text in tests)
+    return d.State(
+        id=f"{name}.gate",
+        entry=(d.Raise(event=event, data=f"({texts}) ? true : false"),),
+        transitions=(
+            d.Transition(events=(event,), guard="event.data == true", target=(run,)),
+            d.Transition(events=(event,), target=(skip,)),
+        ),
+    )
 
 
 def _go(event: str, onward: tuple[str, Actions]) -> d.Transition:

@@ -290,9 +290,8 @@ def _performed(definition: WorkflowDefinition) -> list[WorkflowStep]:
 
 def _places_of(compiled: d.Definition, workflow: WorkflowDefinition, places: Places) -> Places:
     """Where the parts of the chart were written: each state where its step was."""
-    found = Places.canonical(compiled)
     if not places.has_lines:
-        return found
+        return Places.canonical(compiled)
     steps = {step.id: step for step in _performed(workflow)}
     inherited = Places(places.lines)
     for state in d.walk_states(compiled):

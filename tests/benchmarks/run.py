@@ -17,7 +17,7 @@ from pathlib import Path
 
 from statewright.engine.redaction import redacted
 from statewright.engine.verify import verify_store
-from tests.benchmarks import exploring, postgres, raw_sqlite
+from tests.benchmarks import exploring, postgres, raw_sqlite, workflows
 from tests.benchmarks.direct import direct, url
 from tests.benchmarks.doors import jetstream_door, request_door
 from tests.benchmarks.loading import loading
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--backlog", type=int, default=20_000, help="events drained from JetStream")
     parser.add_argument(
         "--only",
-        choices=("step", "check", "direct", "postgres", "doors", "loading", "timers"),
+        choices=("step", "check", "direct", "postgres", "doors", "loading", "timers", "workflows"),
         help="one part alone",
     )
     given = parser.parse_args()
@@ -62,6 +62,9 @@ def main() -> None:
             measure_loading(folder, given.many)
         if given.only in (None, "timers"):
             for store in measure_timers(folder, given.seconds):
+                check(store)
+        if given.only in (None, "workflows"):
+            for store in workflows.measure(folder):
                 check(store)
     finally:
         shutil.rmtree(folder)

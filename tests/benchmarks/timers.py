@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from statewright.engine import Engine
+from statewright.engine.commits import Commits
 from statewright.engine.recorder import Changes
 from statewright.statecharts import Chart, chart, state, to
 from statewright.statecharts.builder import send
@@ -38,7 +39,7 @@ def pending() -> Chart:
     return chart("pending", states=states)
 
 
-class Watch:
+class Watch(Commits):
     """When each timer that is due soon was fired, durably: told by the engine's commits."""
 
     def __init__(self, engine: Engine) -> None:
@@ -48,22 +49,26 @@ class Watch:
         self._expected = 0
         self._all = asyncio.Event()
         runtime = engine._running
-        before = runtime._on_commit
+        self._before, runtime.commits = runtime.commits, self
 
-        def committed(changes: Changes) -> None:
-            now = time.time_ns()
-            for row in changes.timers_set:
-                if row.timer_id.startswith("soon"):
-                    self.due[row.instance_id] = row.due_at
-            for instance_id, timer_id in changes.timers_cleared:
-                if timer_id.startswith("soon"):
-                    self.late_ms.append((now - self.due[instance_id]) / 1e6)
-                    self.order.append(self.due[instance_id])
-            if len(self.late_ms) >= self._expected:
-                self._all.set()
-            before(changes)
+    def begun(self, changes: Changes) -> None:
+        self._before.begun(changes)
 
-        runtime._on_commit = committed
+    def failed(self, changes: Changes, *, is_certain: bool) -> None:
+        self._before.failed(changes, is_certain=is_certain)
+
+    def done(self, changes: Changes) -> None:
+        now = time.time_ns()
+        for row in changes.timers_set:
+            if row.timer_id.startswith("soon"):
+                self.due[row.instance_id] = row.due_at
+        for instance_id, timer_id in changes.timers_cleared:
+            if timer_id.startswith("soon"):
+                self.late_ms.append((now - self.due[instance_id]) / 1e6)
+                self.order.append(self.due[instance_id])
+        if len(self.late_ms) >= self._expected:
+            self._all.set()
+        self._before.done(changes)
 
     async def fired(self, count: int) -> None:
         self._expected = count

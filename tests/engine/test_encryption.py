@@ -25,6 +25,7 @@ from statewright.engine.recorder import (
     TimerRow,
 )
 from statewright.engine.runtime import SNAPSHOT_EVERY
+from statewright.engine.steps import StepRow
 from statewright.engine.verify import verify_store
 from tests.engine.secrets import KEPT, NEW, OLD, SAFE, SECRET, fill, ring
 from tests.engine.worlds import World
@@ -273,8 +274,9 @@ def test_whoever_adds_a_column_decides_whether_it_is_secret() -> None:
     add it here."""
     assert set(Changes.__struct_fields__) == {
         "inbox", "instances", "timers_cleared", "timers_set", "effects_requested", "effects_ended", "instances_closed",
+        "steps",
     }  # fmt: skip
-    rows = (InboxRow, InstanceRow, TimerRow, EffectRow, ParkedRow, DefinitionRow, ScheduleRow)
+    rows = (InboxRow, InstanceRow, TimerRow, EffectRow, ParkedRow, DefinitionRow, ScheduleRow, StepRow)
     assert [row._fields for row in rows] == [
         ("instance_id", "source", "event_id", "sequence", "digest"),
         (
@@ -292,4 +294,5 @@ def test_whoever_adds_a_column_decides_whether_it_is_secret() -> None:
             "id", "definition", "version", "cron", "tz", "context", "catch_up", "overlap", "end_at", "status",
             "next_at", "last_at", "note", "actor", "created_at",
         ),
+        ("instance_id", "step", "status", "sequence", "started_at", "ended_at"),
     ]  # fmt: skip

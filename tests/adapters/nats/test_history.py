@@ -13,7 +13,8 @@ import pytest
 from nats.aio.client import Client as NatsClient
 
 from statewright.engine import Engine
-from statewright.engine.events import AnyFact
+from statewright.engine.events import AnyFact, TransitionTaken
+from statewright.statecharts import chart, parallel, state
 from tests.adapters.nats.support import LIGHT, eventually, raw, running_server, serving, store_in, url_of
 
 pytestmark = pytest.mark.integration
@@ -71,6 +72,40 @@ async def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
             assert [fact.sequence for _, _, fact in await published(nc)] == list(range(1, 1_202))
             await client.send("l-1", "toggle")
             await eventually(lambda: has(nc, 1_202), "one more")
+
+
+async def test_a_fact_lists_all_active_states_however_many(tmp_path: Path) -> None:
+    """Also where the log only says which have changed, whether it was followed from the beginning or not."""
+    wide = chart(
+        "wide",
+        initial="all",
+        states=[
+            parallel(
+                "all",
+                states=[
+                    state(f"r{n}", initial=f"r{n}.on", states=[state(f"r{n}.on", on={f"go{n}": final}), state(final)])
+                    for n, final in ((n, f"r{n}.off") for n in range(40))
+                ],
+            )
+        ],
+    )
+    async with running_server(tmp_path) as server, raw(server.endpoint) as nc:
+        async with Engine.open(store_in(tmp_path), charts=[wide]) as engine:
+            await engine.start("wide", id="w")
+            expected = [(await engine.send("w", f"go{n}")).configuration for n in range(3)]
+            expected.append(expected[-1])
+            await engine.send("w", "nothing")
+            expected.append((await engine.send("w", "go3")).configuration)
+            facts = await engine.history("w", after=1)
+            assert [getattr(fact, "configuration", ()) for fact in facts] == [()] * 5
+        async with serving(tmp_path, url_of(server.endpoint), charts=[wide]) as (engine, client):
+            await eventually(lambda: has(nc, 6), "six facts")
+            expected.append((await client.send("w", "go4")).configuration)
+            await eventually(lambda: has(nc, 7), "one more")
+            found = [fact for _, _, fact in await published(nc)]
+    assert [fact.configuration for fact in found[1:] if isinstance(fact, TransitionTaken)] == [
+        tuple(one) for at, one in enumerate(expected) if at != 3
+    ]
 
 
 async def test_a_new_server_gets_everything(tmp_path: Path) -> None:

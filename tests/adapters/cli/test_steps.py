@@ -1,0 +1,119 @@
+"""Workflows from the command line: served from a file or from Python, started, their steps shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import nats
+import pytest
+from nats.aio.msg import Msg
+
+from statewright.adapters.nats.endpoint import find_endpoint
+from tests.adapters.cli.conftest import Cli
+from tests.adapters.cli.test_serve import served
+from tests.engine.worlds import until
+
+pytestmark = pytest.mark.integration
+
+WORKFLOW = """\
+id: docs
+mode: parallel
+steps:
+  load: {function: load, parameters: {path: "${input.path}"}}
+  words: {service: text, method: count, dependencies: [load], parameters: {text: "${steps.load.text}"}}
+  images: {function: load, condition: "size(input.path) > 100"}
+"""
+STEPS = """\
+from statewright.statecharts.workflows import Workflow
+
+def load(path: str):
+    return {"text": f"content of {path}"}
+
+def upper(loaded):
+    return loaded["text"].upper()
+
+STEPS = {"load": load}
+SHOUT = (
+    Workflow("shout", mode="pipeline")
+    .add_step(id="load", function=load, parameters={"path": "${input.path}"})
+    .add_step(id="upper", function=upper)
+)
+"""
+
+
+async def _ended(cli: Cli, execution: str) -> str:
+    def status() -> str:
+        return str(cli("status", execution, "--json").lines[0]["status"])
+
+    async def is_over() -> bool:
+        return await asyncio.to_thread(status) != "active"
+
+    await until(is_over, f"{execution} to end")
+    return await asyncio.to_thread(status)
+
+
+async def test_a_workflow_is_served_with_functions_from_a_module_and_services_on_the_bus(
+    cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "docs.yaml").write_text(WORKFLOW)
+    (tmp_path / "steps.py").write_text(STEPS)
+    with served("--chart", "docs.yaml", "--chart", "steps.py:SHOUT", "--handlers", "steps.py:STEPS") as ready:
+        assert ready["unhandled"] == []
+        endpoint = find_endpoint(tmp_path / "statewright.db.endpoint")
+        assert endpoint is not None
+        client = await nats.connect(
+            endpoint.url, user=endpoint.user, password=endpoint.password, allow_reconnect=False
+        )
+        seen: list[dict[str, str]] = []
+
+        async def count(message: Msg) -> None:
+            seen.append(dict(message.headers or {}))
+            await message.respond(json.dumps(len(json.loads(message.data)["text"].split())).encode())
+
+        await client.subscribe("statewright.calls.text.count", cb=count)
+        await client.flush()
+        started = await asyncio.to_thread(cli, "start", "docs", "--id", "e-1", "--context", '{"input": {"path": "a"}}')
+        assert started.code == 0, started.err
+        reply = await client.request("statewright.start.shout", b'{"id": "e-2", "context": {"input": {"path": "b"}}}')
+        assert json.loads(reply.data)["id"] == "e-2"
+        assert [await _ended(cli, one) for one in ("e-1", "e-2")] == ["completed", "completed"]
+        shown = await asyncio.to_thread(cli, "steps", "e-1", "--json")
+        table = await asyncio.to_thread(cli, "steps", "e-2")
+        await client.close()
+
+    steps = {line["step"]: line for line in shown.lines}
+    assert {step: line["status"] for step, line in steps.items()} == {
+        "load": "completed",
+        "words": "completed",
+        "images": "skipped",
+    }
+    assert steps["words"]["data"] == 3
+    assert (seen[0]["Statewright-Attempt"], seen[0]["Statewright-Effect-Id"][:4]) == ("1", "e-1-")
+    assert "shout completed: 2 of 2 steps completed, 0 failed, 0 skipped" in table.out
+    assert '"CONTENT OF B"' in table.out
+
+
+async def test_functions_that_are_not_there_are_said_and_waited_for(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "docs.yaml").write_text(WORKFLOW.replace("service: text, method: count", "function: count"))
+    (tmp_path / "steps.py").write_text(STEPS.replace('{"load": load}', '{"load": load, "count": len}'))
+    unknown = await asyncio.to_thread(
+        cli, "start", "docs", "--id", "e-1", "--context", '{"input": {"path": "a"}}', "--chart", "docs.yaml"
+    )
+    assert unknown.code == 0, unknown.err
+    shown = await asyncio.to_thread(cli, "steps", "e-1", "--json")
+    assert {line["step"]: line["status"] for line in shown.lines}["words"] == "pending"
+    with served() as ready:
+        # Stored, but nobody performs its steps here.
+        assert ready["unhandled"] == ["step.function.docs.count", "step.function.docs.load"]
+
+
+def test_steps_of_what_is_no_execution(cli: Cli, started: Cli) -> None:
+    chart = cli("steps", "d-17")
+    assert (chart.code, chart.err) == (
+        2,
+        "statewright: 'd-17' is an instance of chart 'approval', not of a workflow of steps\n",
+    )
+    missing = cli("steps", "nobody")
+    assert (missing.code, missing.err) == (2, "statewright: no execution 'nobody'\n")
