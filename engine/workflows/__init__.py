@@ -17,6 +17,7 @@ from statewright.engine.workflows.errors import (
 from statewright.engine.workflows.executions import ExecutionMetrics, ExecutionStatus
 from statewright.engine.workflows.orchestrator import Orchestrator
 from statewright.engine.workflows.results import StepResult
+from statewright.engine.workflows.transactions import TransactionNotFound, TransactionStatus
 
 __all__ = [
     "Caller",
@@ -35,6 +36,8 @@ __all__ = [
     "ServiceNotFound",
     "StepCall",
     "StepResult",
+    "TransactionNotFound",
+    "TransactionStatus",
     "WorkflowExists",
     "WorkflowNotFound",
 ]

@@ -74,6 +74,12 @@ def back_to(standing: Standing, name: str) -> Move:
     if ROLLING_BACK in instance.configuration:
         how = "was cancelled while it rolled" if instance.status in ENDED else "rolls"
         raise InvalidState(f"expected execution '{instance.id}' to have compensated what it does, it {how} back")
+    transaction = instance.context.get("transaction")
+    if transaction and (instance.status in ENDED or "prepared" in instance.configuration):
+        raise InvalidState(
+            f"expected execution '{instance.id}' to be no member of a transaction, or to run, but transaction "
+            f"'{transaction}' was told that it is through"
+        )
     earlier = fold_steps(fact for fact in facts if fact.sequence <= taken)
     chosen = _as_of(earlier, standing.rows, _compensated(plan, facts))
     outcomes = outcomes_of((row for row in chosen if row.step in plan.steps), facts)

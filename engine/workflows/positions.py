@@ -23,6 +23,8 @@ from statewright.statecharts.facts import Event, StepRecord
 
 SETTLED = frozenset({"completed", "failed", "skipped", "cancelled"})
 """Statuses of a step for which nothing more is done."""
+GIVEN = ("input", "transaction", "execution")
+"""The fields of the context that an execution is started with."""
 _UNLIMITED = 1 << 40
 
 
@@ -68,7 +70,7 @@ def outcomes_of(rows: Iterable[StepRow], facts: Iterable[AnyFact]) -> list[Outco
 def position(chart: Chart, instance: Instance, outcomes: Iterable[Outcome], *, limited: bool) -> Position:
     """Where `instance` stands in the workflow of `chart` with `outcomes`. `limited`: it has a limit of concurrency,
     which is left out of account here: what would wait for a free place runs."""
-    given = {name: instance.context[name] for name in ("input", "transaction") if name in instance.context}
+    given = {name: instance.context[name] for name in GIVEN if name in instance.context}
     if limited:
         given["free"] = _UNLIMITED
     machine = chart.machine
