@@ -44,8 +44,8 @@ async def steps(execution: str, /, *, options: Options = DEFAULTS) -> None:
             return
         console = output.console()
         console.print(
-            f"{output.clean(status.workflow_id)} {status.status}: {status.completed_steps} of {status.total_steps} steps "
-            f"completed, {status.failed_steps} failed, {status.skipped_steps} skipped"
+            f"{output.clean(status.workflow_id)} {status.status}: {status.completed_steps} of {status.total_steps} "
+            f"steps completed, {status.failed_steps} failed, {status.skipped_steps} skipped"
         )
         console.print(_table(results.values(), now=engine.clock.now()))
 

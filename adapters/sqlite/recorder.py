@@ -19,6 +19,7 @@ from eventsourcing.sqlite import SQLiteAggregateRecorder, SQLiteCursor, SQLitePr
 from statewright.adapters.sqlite import batch, schema, singles, upkeep
 from statewright.adapters.sqlite import leases as lease_table
 from statewright.adapters.sqlite.datastore import Datastore
+from statewright.adapters.sqlite.queues import OPEN_KINDS, QUEUE, QUEUES_FEW, queues_of, union
 from statewright.adapters.sqlite.schema import OPEN, columns
 from statewright.engine.ids import instance_of
 from statewright.engine.recorder import (
@@ -41,9 +42,6 @@ from statewright.engine.steps import StepRow
 
 _ANY = 2**63 - 1
 """SQLite's largest integer: an upper bound that bounds nothing."""
-
-_QUEUE = f"{OPEN} AND kind = ? AND iif(kind = 'perform', name, '') = ?"
-"""The effects of one queue, in the words of the index `effects_waiting`."""
 
 
 class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
@@ -216,16 +214,16 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
         lease_ns: int,
         partitions: Collection[int] | None = None,
     ) -> Sequence[EffectRow]:
-        queues = _queues(names, kinds)
+        queues = self._open_queues(names, kinds)
         if not queues:
             return ()
         due = (
-            f"SELECT * FROM (SELECT rowid AS number, due_at FROM effects WHERE {_QUEUE} AND due_at <= ?"
+            f"SELECT * FROM (SELECT rowid AS number, due_at FROM effects WHERE {QUEUE} AND due_at <= ?"
             f" {_within(partitions)} ORDER BY due_at, rowid LIMIT ?)"
         )
         claim = (
             "UPDATE effects SET state = 'running', attempt = attempt + 1, lease_epoch = lease_epoch + 1, due_at = ?"
-            f" WHERE rowid IN (SELECT number FROM ({' UNION ALL '.join([due] * len(queues))})"
+            f" WHERE rowid IN (SELECT number FROM ({union(due, len(queues))})"
             f" ORDER BY due_at, number LIMIT ?) RETURNING {columns(EffectRow)}, rowid"
         )
         values = [value for queue in queues for value in (*queue, now, limit)]
@@ -233,6 +231,16 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
             rows = connection.execute(claim, (now + lease_ns, *values, limit)).fetchall()
         # SQLite returns them in no order; the numbers are in the order of request.
         return [EffectRow._make(row[:-1]) for row in sorted(rows, key=itemgetter(-1))]
+
+    def _open_queues(self, names: Sequence[str], kinds: Sequence[str]) -> list[tuple[str, str]]:
+        """The queues that are asked for; where they are many, as with many workflows, without the kinds that nothing
+        waits in. Whatever comes meanwhile rings."""
+        queues = queues_of(names, kinds)
+        if len(queues) <= QUEUES_FEW:
+            return queues
+        with self.datastore.read() as connection:
+            open_kinds = {kind for (kind,) in connection.execute(OPEN_KINDS)}
+        return [queue for queue in queues if queue[0] in open_kinds]
 
     def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:
         retry = (
@@ -263,11 +271,10 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
     def next_effect_at(
         self, *, names: Sequence[str], kinds: Sequence[str], partitions: Collection[int] | None = None
     ) -> int | None:
-        queues = _queues(names, kinds)
+        queues = self._open_queues(names, kinds)
         if not queues:
             return None
-        one = f"SELECT min(due_at) FROM effects WHERE {_QUEUE} {_within(partitions)}"
-        earliest = " UNION ALL ".join([one] * len(queues))
+        earliest = union(f"SELECT min(due_at) FROM effects WHERE {QUEUE} {_within(partitions)}", len(queues))
         with self.datastore.read() as connection:
             rows = connection.execute(earliest, [value for queue in queues for value in queue]).fetchall()
         return min((row[0] for row in rows if row[0] is not None), default=None)
@@ -451,10 +458,10 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
     ) -> Mapping[str, Backlog]:
         found = {}
         with self.datastore.read() as connection:
-            for kind, name in _queues(names, kinds):
-                opened = _count(connection, f"SELECT 1 FROM effects WHERE {_QUEUE}", kind, name, limit)
+            for kind, name in queues_of(names, kinds):
+                opened = _count(connection, f"SELECT 1 FROM effects WHERE {QUEUE}", kind, name, limit)
                 if opened:
-                    query = f"SELECT 1 FROM effects WHERE {_QUEUE} AND due_at <= ?"
+                    query = f"SELECT 1 FROM effects WHERE {QUEUE} AND due_at <= ?"
                     due = _count(connection, query, kind, name, now, limit)
                     found[f"perform.{name}" if kind == "perform" else kind] = Backlog(due, opened)
         return found
@@ -474,8 +481,3 @@ def _next_position(connection: sqlite3.Connection) -> int:
 def _within(partitions: Collection[int] | None) -> str:
     """A condition on column `partition`; of integers alone, which need no parameters."""
     return "" if partitions is None else f"AND partition IN ({', '.join(str(int(one)) for one in sorted(partitions))})"
-
-
-def _queues(names: Sequence[str], kinds: Sequence[str]) -> list[tuple[str, str]]:
-    """Effects wait in queues: of kind "perform" in one for each name, of another kind in one for all."""
-    return [("perform", name) for name in names] + [(kind, "") for kind in kinds if kind != "perform"]

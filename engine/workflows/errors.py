@@ -1,4 +1,4 @@
-"""What an orchestrator and the steps of its workflows refuse, beside `InvalidWorkflow`, which a faulty definition raises.
+"""What an orchestrator and the steps of its workflows refuse, beside `InvalidWorkflow`, for a faulty definition.
 
 Those that are `PermanentError`s end a step as failed at once: trying again could not help.
 """

@@ -15,7 +15,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -37,7 +37,7 @@ class StepFunction:
         self.name = name
         self.function = function
         is_plain = inspect.isroutine(function) or inspect.isclass(function)
-        target: Any = function if is_plain else getattr(function, "__call__")  # noqa: B004 (as the interpreter does)
+        target = function if is_plain else cast(Any, function).__call__
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(target)
         signature = inspect.signature(function)
         hints = _hints(target)

@@ -78,7 +78,7 @@ class Orchestrator:
         plugins: Caller | None = None,
         services: Caller | None = None,
     ) -> None:
-        """workflows: to be registered. functions: by name, those that workflows from files name; those that a `Workflow`
+        """workflows: to be registered. functions: by name, those that workflows from files name; those that a workflow
         was built with in Python it brings along. plugins, services: who performs the steps of plugins and services;
         without services these steps go out on the engine's bus, and without that they wait in the store."""
         self.engine = engine

@@ -114,14 +114,14 @@ class _Path:
         self._root, self._keys, self._text, self._place = root, keys, text, place
 
     def follow(self, facts: Facts) -> Json:
-        value, where = getattr(facts, self._root), self._root
+        value: Any = getattr(facts, self._root)
+        where = self._root
         for key in self._keys:
-            if isinstance(key, str) and isinstance(value, Mapping) and key in value:
-                value = value[key]
-            elif isinstance(key, int) and isinstance(value, list) and key < len(value):
-                value = value[key]
-            else:
+            # Texts lead into maps, numbers into lists.
+            is_index = isinstance(key, int) and isinstance(value, list) and key < len(value)
+            if not is_index and not (isinstance(value, Mapping) and key in value):
                 raise self._missing(facts, key, value, where)
+            value = value[key]
             where += f"[{key}]" if isinstance(key, int) else f".{key}"
         return value
 

@@ -177,8 +177,8 @@ class StepPerformer:
         return Data(steps, absent), read_last(log, execution_id, plan.line, needs.before) if needs.before else None
 
     async def _read(self, reading: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """What `reading` the store gives, tried again while it can't be read: that is no fault of the step's, whose attempts it must not
-        use up. It ends when the attempt's time is up."""
+        """What `reading` the store gives, tried again while it can't be read: that is no fault of the step's, and must
+        not use up its attempts. It ends when the attempt's time is up."""
         clock = self._engine.clock
         while True:
             try:

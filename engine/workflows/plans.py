@@ -36,8 +36,8 @@ class Needs(NamedTuple):
     results: Sequence[str]
     """Those of the group."""
     before: int
-    """In a pipeline: how many places of `Plan.line` come before the step, if the data of the last completed one is asked
-    for; else 0."""
+    """In a pipeline, if the data of the last completed step is asked for: how many places of `Plan.line` come before;
+    else 0."""
 
 
 class Plan:

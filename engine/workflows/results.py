@@ -1,7 +1,7 @@
 """What steps have come to, read from table `steps` and the facts that its rows lead to.
 
-A step's data is in one place, the fact that recorded its result, so reading it is two keyed reads, whatever the length of
-the history. Functions of the store's reading side: synchronous, for the reading thread.
+A step's data is in one place, the fact that recorded its result, so reading it is two keyed reads, however long the
+history is. Functions of the store's reading side: synchronous, for the reading thread.
 """
 
 from __future__ import annotations

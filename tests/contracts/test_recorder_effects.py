@@ -73,6 +73,17 @@ def test_names_choose_among_performed_effects_and_kinds_among_the_others(recorde
     assert [row.effect_id for row in claim(recorder, names=("notify",), kinds=("call", "emit"))] == ["a-1-0", "a-1-3"]
 
 
+def test_any_number_of_names_and_kinds_can_be_asked_for(recorder: InstanceRecorder) -> None:
+    request(recorder, effect(0), *(effect(n, kind=f"step.{n}", due_at=1000 - n) for n in range(1, 650)))
+    names, kinds = tuple(f"n-{n}" for n in range(600)), tuple(f"step.{n}" for n in range(1_000))
+
+    assert recorder.next_effect_at(names=names, kinds=kinds) == 1000 - 649
+    assert recorder.next_effect_at(names=names, kinds=kinds[700:]) is None
+    assert [row.kind for row in claim(recorder, 500, 3, names, kinds)] == ["step.647", "step.648", "step.649"]
+    assert len(claim(recorder, 1000, 1000, names, kinds)) == 646
+    assert claim(recorder, 1000, 1000, (*names, "notify"), kinds) == [running(effect(0), 1000)]
+
+
 def test_the_next_due_time_is_that_of_what_is_asked_for(recorder: InstanceRecorder) -> None:
     assert recorder.next_effect_at(names=["notify"], kinds=["emit"]) is None
     request(recorder, effect(0, due_at=30), effect(1, name="archive", due_at=20), effect(2, kind="emit", due_at=10))

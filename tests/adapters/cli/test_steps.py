@@ -63,9 +63,7 @@ async def test_a_workflow_is_served_with_functions_from_a_module_and_services_on
         assert ready["unhandled"] == []
         endpoint = find_endpoint(tmp_path / "statewright.db.endpoint")
         assert endpoint is not None
-        client = await nats.connect(
-            endpoint.url, user=endpoint.user, password=endpoint.password, allow_reconnect=False
-        )
+        client = await nats.connect(endpoint.url, user=endpoint.user, password=endpoint.password, allow_reconnect=False)
         seen: list[dict[str, str]] = []
 
         async def count(message: Msg) -> None:

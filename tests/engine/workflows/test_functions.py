@@ -60,8 +60,11 @@ def test_what_does_not_fit_is_refused_all_at_once() -> None:
 
 
 def test_what_it_asks_for_by_name_is_added() -> None:
-    assert called(lambda input, previous, results: (input, previous, results)) == tuple(GIVEN.values())
-    assert called(lambda input: input, input="mine") == "mine"
+    def asking(input: Any, previous: Any, results: Any) -> Any:  # noqa: A002
+        return input, previous, results
+
+    assert called(asking) == tuple(GIVEN.values())
+    assert called(asking, input="mine")[0] == "mine"
 
     def annotated(about: StepCall, path: str) -> Any:
         return about.effect_id, about.attempt, path
@@ -85,7 +88,7 @@ def test_in_a_pipeline_the_first_parameter_without_a_value_is_the_data_of_the_st
         (lambda path: path, {"path": 1}, "previous", set()),
         (lambda rows: rows, {}, "previous", {"previous"}),
         (lambda rows: rows, {}, "", set()),
-        (lambda call, input: input, {}, "results", {"input"}),
+        (lambda call, previous: previous, {}, "results", {"previous"}),
         (lambda results: results, {}, "results", {"results"}),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from statewright.engine.workflows.errors import DependencyNotSatisfied, InvalidParameters
@@ -109,6 +109,7 @@ def test_they_say_whose_data_they_need() -> None:
     assert parameters.uses == {"steps", "input"}
 
 
+property_test = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -116,6 +117,7 @@ JSON = st.recursive(
 )
 
 
+@property_test
 @given(JSON)
 def test_a_path_alone_gives_the_very_value(value: Any) -> None:
     facts = Facts(input={"v": value}, steps={"s": value})
@@ -123,6 +125,7 @@ def test_a_path_alone_gives_the_very_value(value: Any) -> None:
     assert Parameters({"p": "${input.v}", "q": "${steps.s}"}).resolve(facts) == {"p": value, "q": value}
 
 
+@property_test
 @given(JSON)
 def test_what_is_data_is_never_taken_for_a_template(value: Any) -> None:
     facts = Facts(input={"v": value})

@@ -1,4 +1,4 @@
-"""Several workers on one store: steps are performed once, by whoever looks after them, and who waits learns of the end."""
+"""Several workers on one store: steps are performed once, and who waits learns of the end."""
 
 from __future__ import annotations
 
