@@ -129,7 +129,9 @@ class Simulation:
         count = len(self.steps)
         self._sessions.fire_until(end_ns)
         if len(self.steps) > count:
-            self.reason = self._sessions.first.error or self.steps[-1].reason
+            last = self.steps[-1]
+            failed = self._sessions.first.error if last.status == "active" else ""  # else the chart itself says so
+            self.reason = failed or last.reason
 
     def _watch(self, session: Session, step: Step) -> None:
         if session is self._sessions.first:
