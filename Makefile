@@ -8,7 +8,11 @@ STAMP   = $(VENV)/.installed
 SEEDS  ?= 1000
 FROM   ?= 1
 
-.PHONY: demo test lint bench simulate clean
+# A service in JavaScript is one of the tests; without npm that test is skipped.
+JAVASCRIPT    = tests/adapters/nats/javascript
+JAVASCRIPT_IN = $(JAVASCRIPT)/node_modules/.package-lock.json
+
+.PHONY: demo test javascript lint bench simulate clean
 
 $(STAMP): pyproject.toml hatch_build.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -19,7 +23,13 @@ $(STAMP): pyproject.toml hatch_build.py
 demo: $(STAMP)
 	$(BIN)/statewright demo
 
+$(JAVASCRIPT_IN): $(JAVASCRIPT)/package-lock.json
+	@! command -v npm >/dev/null || npm ci --prefix $(JAVASCRIPT) --ignore-scripts --no-audit --no-fund --loglevel=error
+
+javascript: $(JAVASCRIPT_IN)
+
 test: $(STAMP)
+	-@$(MAKE) --no-print-directory --silent javascript  # Without a registry in reach that test is skipped, too.
 	$(BIN)/pytest -n auto
 
 lint: $(STAMP)

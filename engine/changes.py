@@ -81,6 +81,8 @@ def add_instance(changes: Changes, before: Instance | None, after: Instance, par
     """Add the instance's row and how its pending timers differ: once per instance and transaction, whatever the
     number of its facts."""
     changes.instances.append(instance_row(after))
+    if before is not None and before.status == after.status:
+        changes.statuses_kept.add(after.id)
     old = before.timers if before is not None else {}
     new = after.timers
     if old is new:

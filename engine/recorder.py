@@ -154,6 +154,8 @@ class Changes(msgspec.Struct):
 
     inbox: list[InboxRow] = []
     instances: list[InstanceRow] = []
+    statuses_kept: set[str] = set()
+    """Ids of those in `instances` whose row has that status already. (It is indexed, so it costs to look.)"""
     timers_cleared: list[tuple[str, str]] = []
     """(instance_id, timer_id); a timer that is not there is no error."""
     timers_set: list[TimerRow] = []

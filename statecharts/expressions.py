@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from cel_expr_python import cel
@@ -159,6 +160,27 @@ def _follow(path: tuple[str, ...], context: Mapping[str, Json], event: Event) ->
     if kind is str or kind is bool or kind is float or (kind is int and -_INT_MAX <= value <= _INT_MAX):
         return value
     return _UNKNOWN
+
+
+class Formula:
+    """An expression outside a chart, over variables of any type that are given when it is evaluated. `type` is its
+    static type, as of `Expression`."""
+
+    __slots__ = ("_compiled", "text", "type")
+
+    def __init__(self, text: str, variables: Collection[str]) -> None:
+        """Raises ExpressionError with the checker's complaints."""
+        try:
+            self._compiled = compile_text(_untyped(tuple(variables)), text)
+        except ExpressionError as error:
+            seen = f"; it may use {', '.join(variables)}" if "undeclared" in str(error) else ""
+            raise ExpressionError(f"{error}{seen}") from None
+        self.text = text
+        self.type = self._compiled.return_type().name().lower().replace(" ", "")
+
+    def evaluate(self, values: Mapping[str, Json]) -> Any:
+        """The value, as Python gives it. Raises ExpressionError."""
+        return evaluate_text(self._compiled, values)
 
 
 def evaluate_text(compiled: cel.Expression, data: Mapping[str, Any]) -> Any:
@@ -310,6 +332,11 @@ def to_json(value: Any, depth: int = 0) -> Json:
 def environment(variables: Mapping[str, cel.Type]) -> cel.Env:
     """What expressions are compiled in: these variables, CEL's string and math functions, and `In()`."""
     return cel.NewEnv(variables=dict(variables), extensions=_EXTENSIONS, functions=_IN)
+
+
+@lru_cache(maxsize=100)
+def _untyped(variables: tuple[str, ...]) -> cel.Env:
+    return environment(dict.fromkeys(variables, cel.Type.DYN))
 
 
 def _paths(text: str) -> list[str]:

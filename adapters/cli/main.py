@@ -24,6 +24,7 @@ _COMMANDS = (
     ("simulate", "charts:simulate", "Run a chart on a virtual clock, recording nothing."),
     ("render", "charts:render", "Print a chart as a diagram or in another form."),
     ("schema", "schema:schema", "Print the JSON Schema of a chart's YAML or JSON form, for editors."),
+    ("plugins", "plugins:plugins", "List the plugins that are installed, and what is wrong with them."),
     ("testgen", "testgen:generate_tests", "Write tests that cover a chart's states, transitions and guards."),
     ("serve", "serve:serve", "Run the engine: NATS doors, timers, effects, projections."),
     ("health", "health:health", "Ask the engine whether it is ready: exit 0 or 1."),

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from statewright.adapters.nats.endpoint import NatsOptions
     from statewright.adapters.nats.health import Health as Health
     from statewright.adapters.nats.health import Readiness as Readiness
+    from statewright.adapters.plugins.discovery import InstalledPlugin as InstalledPlugin
     from statewright.adapters.sqlite.reencryption import Reencrypted
 
 
@@ -79,6 +80,13 @@ def add_key(file: str) -> str:
     from statewright.adapters.encryption import key_files
 
     return key_files.add_key(file)
+
+
+def installed_plugins() -> tuple[InstalledPlugin, ...]:
+    """See `adapters/plugins`."""
+    from statewright.adapters.plugins import discovery
+
+    return discovery.installed_plugins()
 
 
 def reencrypt(options: Options) -> Reencrypted:

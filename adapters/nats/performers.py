@@ -25,7 +25,10 @@ from statewright.engine.calls import EffectCall, PermanentError, RetryLater
 from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.errors import UnavailableError
 from statewright.engine.requests import ExternalEvent
+from statewright.engine.services import NobodyListens
 
+CALLS = "statewright.calls."
+"""Before `<service>.<method>`, the subject of a call."""
 CALL_TIMEOUT_S = 30.0
 """How long a service is waited for if the chart doesn't say."""
 IN_PROGRESS = b"+WPI"
@@ -82,8 +85,9 @@ class Performers:
             raise UnavailableError(f"'{effect.name}' can't be published: {error}") from error
         return {"stream": ack.stream, "sequence": ack.seq}
 
-    async def call(self, effect: EffectCall) -> Any:
-        """Request `statewright.calls.<service>.<method>`; the reply's JSON is the result.
+    async def call(self, effect: EffectCall, instance: str = "") -> Any:
+        """Request `statewright.calls.<service>.<method>`; the reply's JSON is the result. With `instance`, the word
+        that an instance of the service has announced as its own, that one alone is asked.
 
         Headers: `Statewright-Effect-Id`, `Statewright-Attempt`, `Statewright-Deadline` (ns UTC; afterwards nobody
         waits). An error in the reply (`Nats-Service-Error`) with a code from 400 to 499 is for good, but for 408, 425
@@ -102,14 +106,14 @@ class Performers:
             "Statewright-Deadline": str(self._clock.now() + round(timeout_s * SECOND_NS)),
             "content-type": "application/json",
         }
-        subject = f"statewright.calls.{effect.name}"
+        subject = f"{CALLS}{effect.name}.{instance}" if instance else f"{CALLS}{effect.name}"
         try:
             if effect.policy.heartbeat_ns:
                 reply = await self._ask_with_heartbeats(effect, subject, payload, timeout_s, headers)
             else:
                 reply = await self._connection.nc.request(subject, payload, timeout_s, headers=headers)
         except nats.errors.NoRespondersError as error:
-            raise UnavailableError(f"no service answers on '{subject}'") from error
+            raise NobodyListens(subject) from error
         except nats.errors.MaxPayloadError as error:
             raise PermanentError(f"the request has {len(payload):,} bytes, more than the server takes") from error
         except (TimeoutError, nats.errors.Error) as error:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from eventsourcing import persistence
 from eventsourcing.sqlite import SQLiteCursor, SQLiteDatastore
 
-from statewright.adapters.sqlite import batch, schema
+from statewright.adapters.sqlite import schema
 
 BUSY_TIMEOUT_S = 5.0
 """How long a statement waits for a lock that another process holds."""
@@ -175,7 +175,6 @@ class Datastore(SQLiteDatastore):
                 "secure_delete = FAST",
             ):
                 connection.execute(f"PRAGMA {pragma}")
-            batch.prepare(connection)
         except BaseException:
             connection.close()
             raise

@@ -16,7 +16,7 @@ import msgspec
 from eventsourcing.persistence import IntegrityError, Notification, StoredEvent
 from eventsourcing.sqlite import SQLiteAggregateRecorder, SQLiteCursor, SQLiteProcessRecorder
 
-from statewright.adapters.sqlite import batch, schema, singles, upkeep
+from statewright.adapters.sqlite import batch, schema, upkeep
 from statewright.adapters.sqlite import leases as lease_table
 from statewright.adapters.sqlite.datastore import Datastore
 from statewright.adapters.sqlite.queues import OPEN_KINDS, QUEUE, QUEUES_FEW, queues_of, union
@@ -48,8 +48,8 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
     """`InstanceRecorder` on one SQLite file. `partitions` counts only when the file is made."""
 
     datastore: Datastore
-    singles_max = 8
-    """Up to how many events a transaction is written row by row."""
+    few = batch.FEW
+    """Up to how many rows of a table are written one by one."""
 
     def __init__(self, datastore: Datastore, *, partitions: int = PARTITIONS_DEFAULT) -> None:
         super().__init__(datastore)
@@ -82,30 +82,25 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
     ) -> Sequence[int] | None:
         tracking = kwargs.get("tracking")
         given = changes if changes is not None else Changes()
-        if tracking is None and not leases and len(stored_events) > self.singles_max:
-            with self.datastore.statement() as connection:
-                first = self._insert_batch(connection, stored_events, given)
-        else:
-            with self.datastore.write() as connection:
-                if leases:
-                    lease_table.require(connection, leases)
-                first = self._insert_batch(connection, stored_events, given)
-                if tracking is not None:
-                    self._insert_tracking(SQLiteCursor(connection.cursor()), tracking)
+        with self.datastore.write() as connection:
+            if leases:
+                lease_table.require(connection, leases)
+            first = self._insert_batch(connection, stored_events, given)
+            if tracking is not None:
+                self._insert_tracking(SQLiteCursor(connection.cursor()), tracking)
         self._next_position = first + len(stored_events)
         return list(range(first, self._next_position))
 
     def _insert_batch(self, connection: sqlite3.Connection, events: Sequence[StoredEvent], changes: Changes) -> int:
         """Insert at the position that should be next; if another connection has taken it, at the one that is."""
-        write = singles.write if len(events) <= self.singles_max else batch.write
         first = self._next_position or _next_position(connection)
         try:
-            write(connection, first, events, changes)
+            batch.write(connection, first, events, changes, self.few)
         except sqlite3.IntegrityError as error:
             if "stored_events.id" not in str(error):
                 raise
             first = _next_position(connection)
-            write(connection, first, events, changes)
+            batch.write(connection, first, events, changes, self.few)
         return first
 
     def select_events(

@@ -80,7 +80,7 @@ async def run(folder: Path, definition: Chart, steps: int, executions: int = 1) 
         before, cpu, stored, written = time.perf_counter(), time.process_time(), _stored(path), _written()
         ids = [f"e{number}" for number in range(executions)]
         await asyncio.gather(*(engine.start(definition.name, id=instance_id) for instance_id in ids))
-        while await engine.list(InstanceFilter(status="active", limit=1)):  # noqa: ASYNC110
+        while await engine.list(InstanceFilter(status="active", limit=1)):  # noqa: ASYNC110 (it looks seldom)
             await asyncio.sleep(LOOK_S)
         seconds, used = time.perf_counter() - before, time.process_time() - cpu
         now = _written()

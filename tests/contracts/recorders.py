@@ -68,7 +68,7 @@ class SQLiteBatchHarness(SQLiteHarness):
     def _open(self, environment: dict[str, str]) -> tuple[InstanceRecorder, Callable[[], None]]:
         recorder, close = super()._open(environment)
         assert isinstance(recorder, SQLiteInstanceRecorder)
-        recorder.singles_max = -1
+        recorder.few = 0
         return recorder, close
 
 

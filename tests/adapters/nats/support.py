@@ -119,6 +119,13 @@ async def serving(folder: Path, url: str = "embedded", **settings: Any) -> Async
         yield engine, client
 
 
+async def known(nc: NatsClient) -> None:
+    """Wait until the server knows of the subscriptions made so far. The driver's `flush` writes its PING before what
+    is still to be written, so it takes a second one to be sure."""
+    await nc.flush()
+    await nc.flush()
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

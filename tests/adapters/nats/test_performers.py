@@ -229,7 +229,7 @@ async def test_a_call_with_heartbeats_to_nobody_fails_at_once(tmp_path: Path) ->
         (row,) = await engine.effects("o-1")
         assert (row.attempt, row.error) == (
             3,
-            "UnavailableError: no service answers on 'statewright.calls.billing.charge'",
+            "NobodyListens: no service answers on 'statewright.calls.billing.charge'",
         )
 
 
