@@ -97,17 +97,14 @@ class Transactions:
         return context
 
     async def commit(self, transaction: str, *, actor: str) -> None:
-        """Ask for it. Raises `TransactionNotFound`, `InvalidState`."""
+        """Ask for it; it may come to a rollback. Raises `TransactionNotFound`, `BusyError`, `UnavailableError`."""
         for execution in (await self.status(transaction)).members:
             row = await self._member(execution)
             if row is not None and _belongs(row, transaction) and row.status in ("failed", "cancelled"):
                 # One that was ended from outside could not say so itself.
                 told = {"execution": execution, "status": row.status, "error": row.failure}
                 await self._engine.send(transaction, "member.ended", told, event_id=f"ended-{execution}")
-        outcome = await self._ask(transaction, "commit", {}, actor)
-        status = await self.status(transaction)
-        if outcome.kind == "refused" and status.status in ("rolling_back", "rolled_back"):
-            raise InvalidState(f"transaction '{transaction}' can't be committed: it is {_words(status)}")
+        await self._ask(transaction, "commit", {}, actor)
 
     async def roll_back(self, transaction: str, *, reason: str, actor: str) -> None:
         """Ask for it; nothing if it is so already. Raises `TransactionNotFound`, `InvalidState` (it is final)."""

@@ -8,6 +8,7 @@ import pytest
 
 from statewright.engine.errors import InvalidError
 from statewright.engine.workflows import CheckpointExists, CheckpointNotFound, ExecutionNotFound, InvalidState
+from statewright.statecharts.workflows import WorkflowStep
 from tests.engine.charts import COUNTER
 from tests.engine.workflows.staged import Stage
 from tests.engine.worlds import until
@@ -187,6 +188,25 @@ async def test_what_was_done_after_it_is_undone_once_by_a_later_rollback(stage: 
         await orchestrator.cancel("e", compensate=True)
         assert (await stage.over()).status == "cancelled"
         assert stage.ran == ["undo_c", "undo_b", "undo_a"]
+
+
+async def test_what_is_undone_before_it_is_done_again_is_told_what_it_had_done(stage: Stage) -> None:
+    rollback = WorkflowStep(id="undo_b", function=stage.function, parameters={"what": "${steps.b.run}"}, max_retries=0)
+    steps = [stage.step("a"), stage.step("b", rollback=rollback), stage.step("c")]
+    async with stage.opened(stage.workflow(*steps)) as orchestrator:
+        stage.held = {"a", "c"}
+        await orchestrator.execute("w", id="e")
+        await stage.until_begun("a")
+        await orchestrator.checkpoint("e", "begun")
+        stage.let_go("a")
+        await stage.until_begun("c")
+        stage.held.add("a")
+        await orchestrator.resume_from("e", "begun")
+        await stage.until_begun("a", 2)
+        await orchestrator.cancel("e", compensate=True)
+        assert (await stage.over()).status == "cancelled"
+        result = await orchestrator.step_result("e", "undo_b")
+        assert (result.status, result.data["what"]) == ("compensated", 1)
 
 
 async def test_what_is_done_again_is_undone_once_and_in_its_new_place(stage: Stage) -> None:

@@ -85,7 +85,7 @@ async def test_rollback_undoes_the_newest_first_and_stops_what_runs(stage: Stage
         assert stage.ran == ["undo_r2", "undo_r1", "undo_q1", "undo_p2", "undo_p1"]
         assert await statuses(stage, "p", "q", "r") == ["cancelled"] * 3
         assert (await orchestrator.rollback_transaction(transaction)).status == "rolled_back"
-        with pytest.raises(InvalidState, match="can't be committed: it is rolled back: not today"):
+        with pytest.raises(InvalidState, match="'t' was rolled back: not today"):
             await orchestrator.commit_transaction(transaction)
         assert stage.ran == ["undo_r2", "undo_r1", "undo_q1", "undo_p2", "undo_p1"]
 
@@ -202,9 +202,8 @@ async def test_one_that_was_cancelled_from_outside_lets_nothing_be_committed(sta
         await stage.over("p")
         await stage.over("q")
         await orchestrator.cancel("q", reason="a mistake")
-        with pytest.raises(InvalidState, match=r"can't be committed: .* execution 'q' is cancelled: a mistake"):
+        with pytest.raises(InvalidState, match="was rolled back: execution 'q' is cancelled: a mistake"):
             await orchestrator.commit_transaction(transaction, timeout=PATIENCE_S)
-        await until_status(stage, "rolled_back")
         assert await statuses(stage, "p", "q") == ["cancelled", "cancelled"]
 
 
