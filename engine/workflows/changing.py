@@ -25,7 +25,8 @@ from statewright.engine.workflows.plans import Plan, workflow_of
 from statewright.engine.workflows.positions import outcomes_of, placement, position
 from statewright.engine.workflows.standing import Move, Standing, move, standing_of
 from statewright.statecharts.chart import Chart
-from statewright.statecharts.workflows import Workflow, WorkflowStep
+from statewright.statecharts.workflows import Workflow, WorkflowDefinition, WorkflowStep
+from statewright.statecharts.workflows.compiler import compile_workflow
 
 Given = WorkflowStep | Mapping[str, Any]
 Functions = Mapping[str, Callable[..., Any]]
@@ -94,6 +95,7 @@ class _Asked:
         self.add = [_tree(step) for step in add]
         self.replace = {str(tree.get("id")): tree for tree in map(_tree, replace)}
         self.remove = remove
+        self._last: tuple[dict[str, Any], Workflow, Chart] | None = None
         if not (self.add or self.replace or self.remove):
             raise InvalidError("expected steps to add, to replace or to remove, got none")
 
@@ -115,10 +117,19 @@ class _Asked:
             steps.insert(_place(steps, added, started) if in_line else len(steps), added)
         base = instance.version.rpartition("+")[0] if DERIVED in definition.meta else instance.version
         tree |= {"steps": steps, "version": base}
-        digest = hashlib.sha256(Workflow.from_tree(tree).to_json()).hexdigest()
-        workflow = Workflow.from_tree(tree | {"version": f"{base}+{digest[:_DIGITS]}"})
-        compiled = workflow.definition()
-        return workflow, Chart(msgspec.structs.replace(compiled, meta={**compiled.meta, DERIVED: base}))
+        if self._last is None or self._last[0] != tree:
+            self._last = (tree, *_derived(tree, base))
+        return self._last[1:]
+
+
+def _derived(tree: dict[str, Any], base: str) -> tuple[Workflow, Chart]:
+    """The workflow that is written so, as a version derived from `base`, and its chart. Raises `InvalidWorkflow`."""
+    digest = hashlib.sha256(Workflow.from_tree(tree).to_json()).hexdigest()
+    workflow = Workflow.from_tree(tree | {"version": f"{base}+{digest[:_DIGITS]}"})
+    compiled = compile_workflow(msgspec.json.decode(workflow.to_json(), type=WorkflowDefinition))
+    chart = Chart(msgspec.structs.replace(compiled, meta={**compiled.meta, DERIVED: base}))
+    chart.step_functions = workflow.functions
+    return workflow, chart
 
 
 def _require_pending(standing: Standing, step: str) -> None:
