@@ -246,14 +246,13 @@ def cancelled_effects(
 ) -> tuple[str, ...]:
     """The effects that are no longer waited for: the state that they were asked for in is left, at the end all are.
     One whose result is here, or waits to be applied, has been performed."""
-    performed = {
-        effect_of(result) for result in (trigger, *instance.deferred) if result is not None and result.kind == "effect"
-    }
-    return tuple(
-        effect_id
-        for effect_id, until in instance.cancellable.items()
-        if (status in ENDED or until in exited) and effect_id not in performed
-    )
+    cancellable = instance.cancellable
+    left = cancellable if status in ENDED else dict.fromkeys(state for state in exited if state in cancellable)
+    if not left:
+        return ()
+    results = instance.deferred if trigger is None else (trigger, *instance.deferred)
+    performed = {effect_of(result) for result in results if result.kind == "effect"}
+    return tuple(effect_id for state in left for effect_id in cancellable[state] if effect_id not in performed)
 
 
 def timer_changes(

@@ -22,7 +22,7 @@ Status = Literal["active", "paused", "completed", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 
 
-class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
+class Trigger(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What made a macrostep happen. (`source`, `id`) identify it within its instance.
 
     kind: "event" somebody sent it, "timer" a timer was due, "effect" an effect's result, "message" another instance
@@ -67,7 +67,7 @@ class ChildLink(msgspec.Struct, frozen=True, omit_defaults=True):
     instance_id: str
 
 
-class PendingTimer(msgspec.Struct, frozen=True, omit_defaults=True):
+class PendingTimer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A timer that has been set: deliver `event` when the clock reaches `due_at` (ns UTC), to the session `target`."""
 
     timer_id: str
@@ -79,7 +79,7 @@ class PendingTimer(msgspec.Struct, frozen=True, omit_defaults=True):
     target: str = ""
 
 
-class RequestedEffect(msgspec.Struct, frozen=True, omit_defaults=True):
+class RequestedEffect(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An effect to be performed after the commit; `effect_id` is instance-sequence-index, index from 0.
 
     kind: "perform", "emit", "call", and what the engine itself performs: "start", "send", "forward", "cancel" and
@@ -99,7 +99,7 @@ def _current_schema() -> int:
     return SCHEMA
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+class Fact(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="type"):
     """What all facts have."""
 
     instance_id: str

@@ -42,14 +42,14 @@ from statewright.statecharts.splices import spliced
 _RESULT = "-result"
 
 
-class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
+class Instance(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One workflow instance as of `sequence`.
 
     configuration: active states in document order (after completion, those before the final exit). timers: pending
     ones by id. deferred: triggers that wait while it is paused, in order. parent: who has invoked it. children: the
-    active ones by the id of their invoke. bound: the states whose late-bound data has its values. cancellable: effects
-    without a result that are cancelled when a state is left: effect id -> that state. checkpoints: by name, the
-    sequence of the fact that recorded each. Times are ns UTC.
+    active ones by the id of their invoke. bound: the states whose late-bound data has its values. cancellable: by
+    state, the effects without a result that are cancelled when it is left. checkpoints: by name, the sequence of the
+    fact that recorded each. Times are ns UTC.
     """
 
     id: str
@@ -72,7 +72,7 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     parent: ParentLink | None = None
     children: Mapping[str, ChildLink] = {}
     bound: tuple[str, ...] = ()
-    cancellable: Mapping[str, str] = {}
+    cancellable: Mapping[str, tuple[str, ...]] = {}
     checkpoints: Mapping[str, int] = {}
 
 
@@ -185,17 +185,42 @@ def _modified(instance: Instance, fact: InstanceModified) -> Instance:
     return replace(moved, children=children, bound=fact.bound, cancellable=cancellable)
 
 
-def _cancellable(effects: tuple[RequestedEffect, ...]) -> dict[str, str]:
-    return {e.effect_id: e.policy.until for e in effects if e.policy is not None and e.policy.until}
+def _cancellable(effects: tuple[RequestedEffect, ...]) -> dict[str, tuple[str, ...]]:
+    return _with({}, effects)
 
 
-def _still_cancellable(instance: Instance, fact: TransitionTaken | InstanceModified) -> Mapping[str, str]:
+def _with(cancellable: dict[str, tuple[str, ...]], effects: tuple[RequestedEffect, ...]) -> dict[str, tuple[str, ...]]:
+    for effect in effects:
+        if effect.policy is not None and (until := effect.policy.until):
+            cancellable[until] = (*cancellable.get(until, ()), effect.effect_id)
+    return cancellable
+
+
+def _still_cancellable(instance: Instance, fact: TransitionTaken | InstanceModified) -> Mapping[str, tuple[str, ...]]:
     if fact.status in ENDED:
         return {}
-    before = {effect_id: until for effect_id, until in instance.cancellable.items() if until not in fact.exited}
-    if isinstance(fact, TransitionTaken) and fact.trigger.kind == "effect":
-        before.pop(effect_of(fact.trigger), None)
-    return before | _cancellable(fact.effects)
+    after = dict(instance.cancellable)
+    left = [effect_id for state in fact.exited for effect_id in after.pop(state, ())]
+    after = _with(after, fact.effects)
+    if (
+        isinstance(fact, InstanceModified)
+        or fact.trigger.kind != "effect"
+        or (performed := effect_of(fact.trigger)) in left
+    ):
+        return after  # As a rule the result is what its state waited for.
+    return _without(after, performed)
+
+
+def _without(cancellable: Mapping[str, tuple[str, ...]], effect_id: str) -> Mapping[str, tuple[str, ...]]:
+    """Once the result of `effect_id` is there."""
+    state = next((state for state, effects in cancellable.items() if effect_id in effects), None)
+    if state is None:
+        return cancellable
+    rest = dict(cancellable)
+    rest[state] = tuple(effect for effect in cancellable[state] if effect != effect_id)
+    if not rest[state]:
+        del rest[state]
+    return rest
 
 
 def _children(instance: Instance, fact: TransitionTaken | InstanceModified) -> Mapping[str, ChildLink]:
@@ -261,9 +286,7 @@ def _noted(instance: Instance, fact: EventRefused | EventDiscarded | EventSent |
         deferred=_still_deferred(instance, fact.trigger),
     )
     if instance.cancellable and fact.trigger.kind == "effect" and not isinstance(fact, EventDeferred):
-        rest = dict(instance.cancellable)
-        rest.pop(effect_of(fact.trigger), None)
-        return replace(noted, cancellable=rest)
+        return replace(noted, cancellable=_without(instance.cancellable, effect_of(fact.trigger)))
     return noted
 
 
@@ -279,7 +302,7 @@ def _without_left(
 ) -> tuple[Trigger, ...]:
     """`deferred` without what belongs to what `fact` has left or set anew."""
     if deferred and instance.cancellable and fact.exited:
-        gone = {effect_id for effect_id, until in instance.cancellable.items() if until in fact.exited}
+        gone = {effect_id for state in fact.exited for effect_id in instance.cancellable.get(state, ())}
         deferred = tuple(trigger for trigger in deferred if trigger.kind != "effect" or effect_of(trigger) not in gone)
     if deferred and (fact.timers_cancelled or fact.timers_set):
         gone = {*fact.timers_cancelled, *(timer.timer_id for timer in fact.timers_set)}

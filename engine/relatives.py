@@ -124,10 +124,12 @@ def is_stale(instance: Instance, trigger: Trigger) -> bool:
 def effects_of(instance_id: str, sequence: int, step: Step) -> tuple[RequestedEffect, ...]:
     """The effects that a step's actions ask for."""
     return tuple(
-        RequestedEffect(
-            f"{instance_id}-{sequence}-{index}", effect.name, effect.kind, effect.data, effect.state, effect.policy
-        )
-        for index, effect in enumerate(step.effects)
+        [
+            RequestedEffect(
+                f"{instance_id}-{sequence}-{index}", effect.name, effect.kind, effect.data, effect.state, effect.policy
+            )
+            for index, effect in enumerate(step.effects)
+        ]
     )
 
 

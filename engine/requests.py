@@ -40,7 +40,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.decode
 
 
-class ExternalEvent(msgspec.Struct, frozen=True):
+class ExternalEvent(msgspec.Struct, frozen=True, gc=False):
     """An event for one instance. Identity is (instance_id, source, id); `time` is the sender's, ns UTC, 0 unknown."""
 
     instance_id: str
@@ -181,7 +181,7 @@ Request = (
 )
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of an event. For "duplicate", the other fields are those of the first time."""
 
     kind: Literal["recorded", "duplicate", "refused"]

@@ -23,12 +23,12 @@ import msgspec
 from statewright.engine.calls import PermanentError
 from statewright.engine.errors import InvalidError
 from statewright.engine.ids import check_id
-from statewright.engine.workflows.errors import InvalidParameters
-from statewright.engine.workflows.parameters import Facts, Parameters
+from statewright.engine.workflows.parameters import resolved
 from statewright.statecharts.documents import read_document
 from statewright.statecharts.errors import ChartError
 from statewright.statecharts.expressions import ExpressionError, Formula
 from statewright.statecharts.facts import Json
+from statewright.statecharts.workflows.parameters import Facts, Parameters, TemplateError
 
 RULES_MAX = 10_000
 
@@ -152,11 +152,11 @@ class Router:
             rule = compiled.rule
             verdicts += [RuleVerdict(rest.name, rest.priority, "not_tried") for rest in self.rules[number + 1 :]]
             reason = f"rule '{rule.name}' holds: {rule.description or rule.condition}"
-            parameters = compiled.parameters.resolve(Facts(input=input))
+            parameters = resolved(compiled.parameters, Facts(input=input))
             return Decision(self.name, rule.target, parameters, reason, rule.name, confidence, tuple(verdicts))
         if self.default is None:
             raise NoRoute(self.name, Decision(self.name, "", {}, "no rule holds", "", 0.0, tuple(verdicts)))
-        parameters = self._default_parameters.resolve(Facts(input=input))
+        parameters = resolved(self._default_parameters, Facts(input=input))
         route = self.default
         reason = "no rule holds: the default"
         return Decision(self.name, route.target, parameters, reason, "", route.confidence, tuple(verdicts))
@@ -254,7 +254,7 @@ def _expression(text: str, place: str, types: tuple[str, ...]) -> Formula:
 def _parameters(written: Mapping[str, Json], place: str) -> Parameters:
     try:
         parameters = Parameters(written)
-    except InvalidParameters as error:
+    except TemplateError as error:
         raise InvalidRouter(f"{place}: {error}") from None
     if others := parameters.uses - {"input"}:
         raise InvalidRouter(f"{place}: parameters may use input alone, got {', '.join(sorted(others))}")

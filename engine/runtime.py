@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections import deque
 from collections.abc import Callable, Collection, Sequence, Set
 from typing import Any, NamedTuple, TypeVar
@@ -23,6 +22,7 @@ from eventsourcing.persistence import (
     ProgrammingError,
 )
 
+from statewright.engine import interpreter
 from statewright.engine.clock import Clock
 from statewright.engine.commits import Commits, Nobody
 from statewright.engine.definitions import Definitions
@@ -52,9 +52,6 @@ OVERLAP_MIN = 32
 QUEUE_MAX = 20_000
 CONFLICTS_MAX = 10
 """How often one request is decided anew because another writer was first."""
-SWITCH_INTERVAL_S = 0.0005
-"""How long the writing thread waits for the event loop to give up the GIL: at Python's 5 ms it would not begin to write
-before all that follows has been decided, and nothing would overlap. For the whole process; only ever made shorter."""
 SNAPSHOT_EVERY = 100
 """An instance is snapshotted when its sequence passes a multiple of this."""
 
@@ -114,7 +111,7 @@ class Runtime:
         self.recorded = 0
         """How many facts this run has made durable."""
         self._loop = asyncio.get_running_loop()
-        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
+        interpreter.tune()
         self._writer = workers("statewright-writer")
         self._reader = workers("statewright-reader")
         self.residents = Residents(residents_max)
@@ -195,8 +192,9 @@ class Runtime:
         while none is, half of what has arrived is taken, so that the other half is decided while that is written."""
         queue, recording = self._queue, self._recording
         if self._under_way is None:
-            waiting = len(queue)
-            size = waiting if waiting < OVERLAP_MIN else waiting // 2
+            size = len(queue)
+            if size >= OVERLAP_MIN and queue[0].request.instance_id != queue[-1].request.instance_id:
+                size //= 2  # What is asked of one instance alone can't overlap.
             return [queue.popleft() for _ in range(min(size, BATCH_MAX))]
         batch: list[Delivery] = []
         held: list[Delivery] = []
@@ -366,9 +364,10 @@ class Runtime:
         snapshots = []
         for draft in unit.drafts.values():
             resident, instance = draft.resident, draft.instance
+            every = max(SNAPSHOT_EVERY, len(instance.configuration))  # One of many states is long.
             if draft.before is None:
                 self.residents.put(resident)
-            elif instance.sequence // SNAPSHOT_EVERY > draft.before.sequence // SNAPSHOT_EVERY:
+            elif instance.sequence // every > draft.before.sequence // every:
                 snapshots.append(instance)
             resident.advance(instance, draft.snapshot, draft.machine, draft.fresh)
             if instance.status == "failed" and (draft.before is None or draft.before.status != "failed"):
@@ -390,9 +389,8 @@ class Runtime:
         """Whether a commit that failed is in the log all the same (the answer may have been lost on its way)."""
         if isinstance(error, IntegrityError) or not unit.facts:
             return False
-        first = unit.facts[0]
         try:
-            return await self.on_reader(self._log.holds, first)
+            return await self.on_reader(self._log.holds, unit.facts[0])
         except Exception:  # Not known yet: reading its instance again, before anything is answered, will tell.
             return False
 

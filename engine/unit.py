@@ -251,7 +251,8 @@ class Unit:
 
     def _take_result(self, draft: Draft, request: EffectResult, result: Trigger) -> Fact:
         instance = draft.instance
-        if request.until and request.effect_id not in instance.cancellable and instance.status not in ENDED:
+        waited_for = instance.cancellable.get(request.until, ())
+        if request.until and request.effect_id not in waited_for and instance.status not in ENDED:
             reason = f"effect '{request.effect_id}' was cancelled: state '{request.until}' was left"
             fact = decide_discarded(instance, result, reason, now=self._now)
             self._record(draft, fact)

@@ -78,7 +78,10 @@ def verify_store(url: str) -> Verification:
 
 
 def verify_log(log: InstanceLog) -> Verification:
-    """Verify the store that `log` reads, as it is at one moment."""
+    """Verify the store that `log` reads, as it is at one moment. Raises `InvalidError` for an encrypted store without
+    its key: nothing could be said about it."""
+    if log.ring is None:
+        log.check_key()
     with log.instances.consistent():
         return _verify(log)
 

@@ -239,8 +239,10 @@ class _Compiler:
         """Procedure enterStates, its last part: what entering a final state means."""
         what = f"output of state {node.id!r}"
         output = self.actions.output(node.output, node, what) if node.output is not None else None
-        state.output = output
-        state.status = node.status
+        if output is not None:
+            state.output = output
+        if node.status != "completed":
+            state.status = node.status
         parent = state.parent
         assert parent is not None
         if parent.parent is None:

@@ -124,12 +124,13 @@ def _nullable(inner: FieldType) -> FieldType:
 class ContextType:
     """The declared context of one chart. Immutable; `fields` keeps the declared order."""
 
-    __slots__ = ("_defaults", "_dynamic", "_python", "_required", "fields")
+    __slots__ = ("_defaults", "_dynamic", "_plain", "_python", "_required", "fields")
 
     def __init__(self, fields: Mapping[str, tuple[FieldType, Declaration]], *, dynamic: bool = False) -> None:
         """`dynamic`: undeclared fields are allowed and unchecked (SCXML documents)."""
         self.fields = {name: field for name, (field, _) in fields.items()}
         self._python = {name: field.python for name, (field, _) in fields.items()}
+        self._plain = {name: _PLAIN_OF[field.text] for name, field in self.fields.items() if field.text in _PLAIN_OF}
         self._dynamic = dynamic
         self._defaults: dict[str, Json] = {}
         required = []
@@ -163,6 +164,9 @@ class ContextType:
 
     def check(self, name: str, value: Json) -> Json:
         """`value` as field `name` holds it (a copy where it is a container). Raises ContextError."""
+        kind = type(value)
+        if kind is self._plain.get(name) and (kind is not int or INT_MIN <= value <= INT_MAX):
+            return value  # As it nearly always is.
         python = self._python.get(name, msgspec.UNSET)
         if python is msgspec.UNSET:
             if not self._dynamic:
@@ -182,6 +186,7 @@ class ContextType:
             raise ContextError(f"field {name!r}: {error}") from None
 
 
+_PLAIN_OF = {"int": int, "string": str, "bool": bool}
 _SAFE = frozenset((bool, str, type(None)))
 _PLAIN = _SAFE | {int}
 
@@ -216,9 +221,9 @@ def require_json(value: Json, depth: int = 0) -> Json:
         if value != value or value in (float("inf"), float("-inf")):
             raise ValueError(f"expected JSON, got {value}, which JSON cannot hold")
         return value
-    if isinstance(value, list | tuple):
-        return [require_json(item, depth + 1) for item in value]
-    if isinstance(value, Mapping):
+    if kind is list or isinstance(value, (list, tuple)):
+        return [item if type(item) in _SAFE else require_json(item, depth + 1) for item in value]
+    if kind is dict or isinstance(value, Mapping):
         if bad := next((key for key in value if not isinstance(key, str)), None):
             raise ValueError(f"expected JSON, got a mapping with the key {bad!r}, which is no string")
         return {key: require_json(item, depth + 1) for key, item in value.items()}

@@ -28,6 +28,7 @@ from statewright.statecharts.definition import Json
 from statewright.statecharts.durations import format_duration
 from statewright.statecharts.errors import StatewrightError
 from statewright.statecharts.facts import Event
+from statewright.statecharts.shortcuts import UNKNOWN, shortcut
 
 EXPRESSION_CHARS_MAX = 10_000
 
@@ -73,9 +74,8 @@ _EXTENSIONS = [ext_strings.ExtStrings(), ext_math.ExtMath()]
 class Expression:
     """A compiled expression. `type` is its static type in CEL's words, lower case (`int`, `list<string>`, `dyn`).
 
-    Most expressions in charts are constants, plain paths or counters (`context.retries + 1`). Those are answered
-    without CEL, with what CEL would give; whatever is unusual about a path (a key that is not there, say) is left to
-    CEL and its message.
+    Most expressions in charts are constants, paths and comparisons of them. Those are answered without CEL
+    (`shortcuts.py`), with what CEL would give; whatever is unusual (a key that is not there, say) is left to CEL.
     """
 
     __slots__ = (
@@ -83,10 +83,9 @@ class Expression:
         "_constant",
         "_fields",
         "_in_state",
-        "_increment",
         "_name",
-        "_path",
         "_payload",
+        "_shortcut",
         "_whole",
         "text",
         "type",
@@ -102,10 +101,8 @@ class Expression:
         self._in_state = in_state
         self._name, self._payload, self._whole = "event.name" in names, "event.data" in names, "context" in names
         self._fields = tuple((name, name[len("context.") :]) for name in names if name.startswith("context."))
-        self._path = tuple(text.split(".")) if _PLAIN_PATH.fullmatch(text) and len(names) == 1 else ()
-        counted = _INCREMENT.fullmatch(text) if self.type == "int" else None
-        self._increment = (counted[1], int(counted[2])) if counted else None
-        self._constant = _UNKNOWN
+        self._shortcut = shortcut(text) if in_state is None else None
+        self._constant = UNKNOWN
         if not names and in_state is None:
             with suppress(ExpressionError):  # One that always fails does so when it is evaluated.
                 self._constant = evaluate_text(compiled, {})
@@ -115,16 +112,12 @@ class Expression:
 
         Raises ExpressionError if it cannot be evaluated.
         """
-        if self._constant is not _UNKNOWN:
+        if self._constant is not UNKNOWN:
             return self._constant
-        if self._path:
-            value = _follow(self._path, context, event)
-            if value is not _UNKNOWN:
+        if self._shortcut is not None:
+            value = self._shortcut(context, event)
+            if value is not UNKNOWN:
                 return value
-        if self._increment is not None:
-            value = context.get(self._increment[0])
-            if type(value) is int and value < _INT_MAX - self._increment[1]:
-                return value + self._increment[1]
         data: dict[str, Any] = {}
         try:
             for name, key in self._fields:
@@ -140,26 +133,6 @@ class Expression:
         if self._in_state is not None:
             _asking.in_state, _asking.configuration = self._in_state, configuration
         return evaluate_text(self._compiled, data)
-
-
-_PLAIN_PATH = re.compile(r"context\.[A-Za-z_]\w*|event\.data(\.[A-Za-z_]\w*)+")
-_INCREMENT = re.compile(r"context\.([A-Za-z_]\w*) \+ (\d{1,9})")
-_UNKNOWN = object()
-_INT_MAX = 2**63 - 1
-
-
-def _follow(path: tuple[str, ...], context: Mapping[str, Json], event: Event) -> Any:
-    """The scalar at a plain path, or `_UNKNOWN` for anything that CEL had better look at itself."""
-    if path[0] == "context":
-        value = context.get(path[1], _UNKNOWN)
-    else:
-        value = event.data
-        for key in path[2:]:
-            value = value.get(key, _UNKNOWN) if type(value) is dict else _UNKNOWN
-    kind = type(value)
-    if kind is str or kind is bool or kind is float or (kind is int and -_INT_MAX <= value <= _INT_MAX):
-        return value
-    return _UNKNOWN
 
 
 class Formula:
@@ -305,6 +278,9 @@ def assignable(static_type: str, declared: str) -> bool:
     return declared.startswith("map(") and static_type.startswith("map(dyn,")
 
 
+_SCALARS = frozenset({type(None), bool, int, float, str})
+
+
 def to_json(value: Any, depth: int = 0) -> Json:
     """A CEL value as JSON: durations as `90s`, timestamps as RFC 3339, keys of maps in sorted order.
 
@@ -313,7 +289,7 @@ def to_json(value: Any, depth: int = 0) -> Json:
     """
     if depth > JSON_DEPTH_MAX:
         raise ExpressionError(f"expected a value at most {JSON_DEPTH_MAX} deep, got something deeper")
-    if value is None or isinstance(value, bool | int | float | str):
+    if type(value) in _SCALARS:
         return value
     if isinstance(value, list):
         return [to_json(item, depth + 1) for item in value]

@@ -17,7 +17,7 @@ Json = Any
 """A JSON value: None, bool, int, float, str, list or dict with str keys."""
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An event as the chart sees it (`event.name`, `event.data`; SCXML 5.10.1 `_event`).
 
     `type` is "external" for all that arrives, "platform" for errors that the machine raises and "internal" for
@@ -33,7 +33,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     invokeid: str = ""
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """The runtime state of one instance, in the terms of its compiled machine.
 
     configuration: one bit per state, bit i = i-th state in document order (the machine's numbering).
@@ -52,7 +52,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     invoked: Mapping[str, str] = {}
 
 
-class Taken(msgspec.Struct, frozen=True, omit_defaults=True):
+class Taken(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One transition taken. `event` is "" for an eventless one; `targets` is empty for a targetless one."""
 
     source: str
@@ -60,7 +60,7 @@ class Taken(msgspec.Struct, frozen=True, omit_defaults=True):
     targets: tuple[str, ...] = ()
 
 
-class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What one guard said, once per evaluation. `guard` is its CEL text or its function's name; `error` is why
     it could not be evaluated (then `passed` is false)."""
 
@@ -71,7 +71,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
 
 
-class TimerSet(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", tag="set"):
+class TimerSet(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="op", tag="set"):
     """Deliver `event` to this instance after `delay_ns` (0 = as soon as this step is committed).
 
     `timer_id` is unique among the instance's pending timers; setting an id again replaces it. `target` is another
@@ -87,7 +87,7 @@ class TimerSet(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", 
     origintype: str = ""
 
 
-class TimerCancelled(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", tag="cancelled"):
+class TimerCancelled(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="op", tag="cancelled"):
     """The pending timer `timer_id` is gone (a state was left, or a `cancel` action), or all those with `sendid` are.
     Unknown ids are no error."""
 
@@ -157,7 +157,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     until: str = ""
 
 
-class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
+class Effect(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Something to be performed after the commit.
 
     kind: "perform" a handler registered under `name`; "emit" a message on subject `name`; "call" the service method
@@ -172,14 +172,14 @@ class Effect(msgspec.Struct, frozen=True, omit_defaults=True):
     policy: Policy | None = None
 
 
-class StepRecord(msgspec.Struct, frozen=True):
+class StepRecord(msgspec.Struct, frozen=True, gc=False):
     """How a step of the instance stands from here on (`definition.StepStatus`)."""
 
     step: str
     status: str
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class Step(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The outcome of one macrostep.
 
     When `reason` is not empty the event changed nothing: `snapshot` is the one that came in, all else but `guards` is

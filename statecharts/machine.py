@@ -41,6 +41,11 @@ class ChartState(NestedState):
 
     separator = SEPARATOR
 
+    # What few states have.
+    deep = False
+    status: FinalStatus = "completed"
+    output: Callable[[Any], Json] | None = None
+
     def __init__(self, state_id: str, kind: str, index: int, parent: ChartState | None) -> None:
         super().__init__(state_id, final=kind == "final")
         self.id = state_id
@@ -51,21 +56,18 @@ class ChartState(NestedState):
         self.is_compound = kind == "compound"
         self.is_parallel = kind == "parallel"
         self.is_history = kind == "history"
-        self.deep = False
         self.children: list[ChartState] = []
         self.histories: list[ChartState] = []
-        self.initial_states: tuple[ChartState, ...] = ()
         self.transitions: list[ChartTransition] = []
         self.ancestors: int = parent.ancestors | parent.bit if parent else 0
         self.descendants = 0
         self.child_bits = 0
         self.final_bits = 0
+        self.initial_states: tuple[ChartState, ...] = ()
         self.entry_blocks: tuple[Block, ...] = ()
         self.exit_blocks: tuple[Block, ...] = ()
         self.initial_block: Block = ()
         self.final_block: Block = ()
-        self.output: Callable[[Any], Json] | None = None
-        self.status: FinalStatus = "completed"
 
     def is_done(self, configuration: int) -> bool:
         """Procedure isInFinalState. Finished regions are counted, not visited: each compound one holds one active

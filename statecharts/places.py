@@ -28,12 +28,13 @@ class Places:
     def __init__(self, lines: Mapping[Path, int] | None = None) -> None:
         self._lines = dict(lines or {})
         self._of: dict[int, tuple[Path, str]] = {}
+        self._unread: Definition | None = None
 
     @classmethod
     def canonical(cls, definition: Definition) -> Places:
         """The places of a definition that was read from no source: those in its canonical JSON."""
         places = cls()
-        places._walk(definition, (), "")
+        places._unread = definition  # mostly nobody asks
         return places
 
     @property
@@ -52,6 +53,9 @@ class Places:
         self._of[id(node)] = (path, state)
 
     def of(self, node: Node) -> tuple[Path, str]:
+        if self._unread is not None:
+            definition, self._unread = self._unread, None
+            self._walk(definition, (), "")
         return self._of.get(id(node), ((), ""))
 
     def line(self, path: Path) -> int | None:

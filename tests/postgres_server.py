@@ -72,6 +72,12 @@ class PostgresServer:
     def url(self, database: str = "postgres", *, user: str = USER, password: str = PASSWORD, options: str = "") -> str:
         return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}{options}"
 
+    @property
+    def pid(self) -> int:
+        """Of the running server."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start, and return when it answers; on the same port as before."""
         self.port = self.port or _free_port()

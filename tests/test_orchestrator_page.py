@@ -8,8 +8,8 @@ from typing import get_args
 
 from statewright.engine.workflows import ExecutionStatus, Orchestrator, StepResult
 from statewright.engine.workflows.executions import Status
-from statewright.engine.workflows.parameters import NAMES
 from statewright.engine.workflows.results import StepStatus
+from statewright.statecharts.workflows.parameters import NAMES
 from tests.test_readme import ROOT, blocks, run_python
 
 TEXT = (ROOT / "docs" / "orchestrator.md").read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """What a command line names in Python: charts and handlers, by file or by module.
 
 Handlers, and the functions that steps of workflows name, are given as `module:attribute` or `file.py:attribute`. The
-attribute is either a mapping from effect names to functions, or a function that takes the engine and registers them itself:
+attribute is either a mapping from effect names to functions, or a function that takes the engine and registers them:
 
     HANDLERS = {"notify": notify, "archive": archive}     # async def notify(call: EffectCall) -> result
 

@@ -18,7 +18,7 @@ from cyclopts import Parameter
 
 from statewright.adapters.cli.logs import FORMATS, LEVELS
 from statewright.adapters.cli.options import Options, shortened
-from statewright.adapters.cli.wiring import check_nats, default_worker
+from statewright.adapters.cli.wiring import VARIABLE_CHECKS, check_nats, default_worker
 from statewright.engine.clock import SECOND_NS
 from statewright.engine.errors import InvalidError
 from statewright.engine.ids import check_id
@@ -139,7 +139,7 @@ OTHER_VARIABLES = (
     "STATEWRIGHT_RATE_INSTANCE",
     "STATEWRIGHT_DEBUG",
 )
-"""What has no flag: whoever reads it checks it, when the engine is opened."""
+"""What has no flag."""
 
 
 def read_settings(
@@ -159,7 +159,8 @@ def read_settings(
         try:
             value = said if isinstance(said, list) else setting.read(said)
         except InvalidError as error:
-            faults.append(f"{where}: {error}, got {shortened(redacted(str(said)))}")
+            got = "" if ", got " in str(error) else f", got {shortened(redacted(str(said)))}"
+            faults.append(f"{where}: {error}{got}")
             continue
         values[setting.name] = value
         printed = value if isinstance(value, list) else said or value
@@ -169,6 +170,11 @@ def read_settings(
         if text:
             short = name.removeprefix(PREFIX).lower()
             lines.append(Shown(short, shown(short, text), "environment", "", name))
+    for check_variables in VARIABLE_CHECKS:
+        try:
+            check_variables(environment)
+        except InvalidError as error:
+            faults.append(str(error))
     if faults:
         many = f"{len(faults)} settings are wrong: " if len(faults) > 1 else ""
         raise InvalidError(many + "; ".join(faults))

@@ -27,7 +27,8 @@ from statewright.adapters.sqlite.recorder import SQLiteInstanceRecorder
 from statewright.adapters.sqlite.store import SQLiteStore
 from statewright.adapters.sqlite.views import SQLiteMetricsView
 from statewright.engine import Engine, Outcome, Started
-from statewright.engine.cipher import KEY_FILE, KEYS
+from statewright.engine.cipher import KEY_FILE, KEYS, environment_of
+from statewright.engine.clock import SystemClock
 from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.parking import Retried
 from statewright.engine.recorder import InstanceRow
@@ -289,6 +290,29 @@ def check_nats(url: str) -> None:
         Endpoint.from_url(url)
 
 
+def _check_admission(environment: Mapping[str, str]) -> None:
+    from statewright.adapters.nats.admission import Admission
+
+    Admission(SystemClock(), environment)
+
+
+def _check_replicas(environment: Mapping[str, str]) -> None:
+    from statewright.adapters.nats.streams import replicas
+
+    replicas(environment)
+
+
+def _check_encryption(environment: Mapping[str, str]) -> None:
+    if "CIPHER_TOPIC" in environment_of(environment):
+        from statewright.adapters.encryption.keyring import KeyRing
+
+        KeyRing(environment)
+
+
+VARIABLE_CHECKS = (_check_admission, _check_replicas, _check_encryption)
+"""Of variables without a flag, by those who read them: each takes the environment and raises InvalidError."""
+
+
 def default_worker() -> str:
     """What an engine is called that was given no name."""
     from statewright.adapters.nats.health import default_worker
@@ -370,7 +394,7 @@ async def handled(handlers: Iterable[str]) -> frozenset[str]:
 
 def metrics_view(engine: Engine) -> MetricsView:
     """Where the engine's store keeps metrics: in the same database."""
-    recorder = engine.recorder
+    recorder = engine.log.recorder  # Not `engine.recorder`: of an encrypted store that is a wrapper of another type.
     if isinstance(recorder, SQLiteInstanceRecorder):
         return SQLiteMetricsView(recorder.datastore)
     from statewright.adapters.postgres.recorder import PostgresInstanceRecorder

@@ -71,7 +71,7 @@ class Connection:
         self._complaints: set[str] = set()
         self._last = ""
         self._was_online = False
-        self._outbox: deque[tuple[str, bytes]] = deque()
+        self._outbox: deque[tuple[str, bytes, str, dict[str, str] | None]] = deque()
         self._outbox_bytes = 0
         self.outbox_max = OUTBOX_MAX
         self._dropped = 0
@@ -102,12 +102,12 @@ class Connection:
             self._room.clear()
             await self._room.wait()
 
-    def post(self, subject: str, payload: bytes) -> None:
+    def post(self, subject: str, payload: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
         """Publish soon, in the order of the calls; lost if the connection is gone for good (as any reply may be)."""
         if self._outbox_bytes > OUTBOX_BYTES_MAX or len(self._outbox) >= self.outbox_max:
             self._drop()
             return
-        self._outbox.append((subject, payload))
+        self._outbox.append((subject, payload, reply, headers))
         self._outbox_bytes += len(payload)
         if not self._filled.is_set():
             self._filled.set()
@@ -204,12 +204,12 @@ class Connection:
         outbox, publish = self._outbox, self.nc.publish
         while True:
             while outbox:
-                subject, payload = outbox.popleft()
+                subject, payload, reply, headers = outbox.popleft()
                 self._outbox_bytes -= len(payload)
                 if not self._room.is_set():
                     self._room.set()
                 try:
-                    await publish(subject, payload)
+                    await publish(subject, payload, reply, headers)
                 except nats.errors.MaxPayloadError:
                     error = TooLargeError(f"the reply has {len(payload):,} bytes, more than the nats-server takes")
                     self.post(subject, encode_error(error))

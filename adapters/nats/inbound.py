@@ -85,11 +85,14 @@ class Settled(Protocol):
 
 
 class Read(Protocol):
-    """How a message becomes an event. `chart` is the one whose subscription says so, "" for our own subject."""
+    """How a message becomes an event. `chart` is the one whose subscription says so, "" for our own subject.
+    identity: tells the delivery's own, which costs as much as decoding the message and is seldom asked for."""
 
     chart: str
 
-    def __call__(self, subject: str, headers: Mapping[str, str], payload: bytes, identity: str) -> ExternalEvent: ...
+    def __call__(
+        self, subject: str, headers: Mapping[str, str], payload: bytes, identity: Callable[[], str]
+    ) -> ExternalEvent: ...
 
 
 CHART_HEADER = "Statewright-Chart"
@@ -145,7 +148,7 @@ class Inbound:
         """Take one message: read it, submit it, and settle it when its fate is known."""
         try:
             message = delivery.message
-            event = read(message.subject, message.headers or {}, message.data, delivery.identity)
+            event = read(message.subject, message.headers or {}, message.data, lambda: delivery.identity)
             submitted = self._engine.submit(self._admission.admit(event))
         except Exception as error:
             self._failed(read, delivery, error)
@@ -294,7 +297,9 @@ class CoreDelivery:
 class _OwnRead:
     chart = ""
 
-    def __call__(self, subject: str, headers: Mapping[str, str], payload: bytes, identity: str) -> ExternalEvent:
+    def __call__(
+        self, subject: str, headers: Mapping[str, str], payload: bytes, identity: Callable[[], str]
+    ) -> ExternalEvent:
         return decode_event(subject.removeprefix(EVENTS_PREFIX), headers, payload)
 
 
@@ -306,10 +311,12 @@ class _ForeignRead:
         self.chart = chart
         self._subscription = subscription
 
-    def __call__(self, subject: str, headers: Mapping[str, str], payload: bytes, identity: str) -> ExternalEvent:
+    def __call__(
+        self, subject: str, headers: Mapping[str, str], payload: bytes, identity: Callable[[], str]
+    ) -> ExternalEvent:
         mapped = self._subscription.map(subject, headers, decode_json(f"a message on '{subject}'", payload))
         lowered = {name.lower(): value for name, value in headers.items()}
-        event_id = mapped.id or lowered.get("ce-id") or lowered.get("nats-msg-id") or identity
+        event_id = mapped.id or lowered.get("ce-id") or lowered.get("nats-msg-id") or identity()
         source = lowered.get("ce-source") or subject
         return ExternalEvent(
             check_id("an instance id", mapped.instance_id), mapped.event, mapped.data, event_id, source
@@ -322,12 +329,12 @@ def read_parked(charts: Mapping[str, Chart], row: ParkedRow) -> ExternalEvent:
     headers: dict[str, str] = msgspec.json.decode(row.headers)
     name = headers.pop(CHART_HEADER, "")
     if not name and row.subject.startswith(EVENTS_PREFIX):
-        return _OwnRead()(row.subject, headers, row.payload, row.parked_id)
+        return _OwnRead()(row.subject, headers, row.payload, lambda: row.parked_id)
+    identity = row.parked_id.removeprefix(f"{name}:")
     chart = charts.get(name)
     for subscription in chart.subscriptions if chart is not None else ():
         if _matches(subscription.subject, row.subject):
-            identity = row.parked_id.removeprefix(f"{name}:")
-            return _ForeignRead(name, subscription)(row.subject, headers, row.payload, identity)
+            return _ForeignRead(name, subscription)(row.subject, headers, row.payload, lambda: identity)
     raise InvalidError(f"expected definition '{name}' to subscribe to '{row.subject}', it does not")
 
 

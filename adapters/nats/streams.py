@@ -6,6 +6,7 @@ Invariant: nothing that exists is changed: an administrator's settings (replicas
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 
 from nats.js import JetStreamContext, api
@@ -51,15 +52,20 @@ async def ensure_stream(js: JetStreamContext, config: api.StreamConfig) -> None:
 
 
 def replicated(config: api.StreamConfig) -> api.StreamConfig:
-    """A copy (the driver changes what it is given) with the replicas that STATEWRIGHT_NATS_REPLICAS says. Raises
-    `InvalidError` unless that is 1, 3 or 5."""
-    wanted = os.environ.get(REPLICAS) or "1"
-    if wanted not in ("1", "3", "5"):
-        raise InvalidError(f"expected {REPLICAS} to be 1, 3 or 5, got {wanted[:20]!r}")
-    if wanted == "1":
+    """A copy (the driver changes what it is given), with the replicas that are set. Raises `InvalidError`."""
+    wanted = replicas(os.environ)
+    if wanted == 1:
         return replace(config)
     # A replicated stream can't put off its flushes; it has the others to wait for anyway.
-    return replace(config, num_replicas=int(wanted), persist_mode=None)
+    return replace(config, num_replicas=wanted, persist_mode=None)
+
+
+def replicas(environment: Mapping[str, str]) -> int:
+    """What STATEWRIGHT_NATS_REPLICAS says. Raises `InvalidError` unless that is 1, 3 or 5."""
+    wanted = environment.get(REPLICAS) or "1"
+    if wanted not in ("1", "3", "5"):
+        raise InvalidError(f"expected {REPLICAS} to be 1, 3 or 5, got {wanted[:20]!r}")
+    return int(wanted)
 
 
 async def ensure_consumer(js: JetStreamContext, stream: str, config: api.ConsumerConfig) -> None:

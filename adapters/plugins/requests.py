@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -59,6 +60,9 @@ class Sender:
     @property
     def cancelled(self) -> bool:
         return self.is_over
+
+    async def in_thread(self, function: Callable[[], Any]) -> Any:
+        return await asyncio.to_thread(function)
 
     def beat(self, details: Json) -> None:
         """From any thread. Raises `EffectCancelled` when the request is answered, because its time was up."""

@@ -25,7 +25,7 @@ READERS_MAX = 4
 """Idle read connections that are kept."""
 _WAL_PAGES = 4_000
 """Pages in the WAL after which a commit copies them into the database (16 MB)."""
-_CACHE_KIB = 65_536
+_CACHE_KIB = 16_384
 
 _ERRORS: tuple[tuple[type[sqlite3.Error], type[persistence.PersistenceError]], ...] = (
     (sqlite3.InterfaceError, persistence.InterfaceError),

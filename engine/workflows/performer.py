@@ -27,15 +27,20 @@ from statewright.engine.errors import UnavailableError, UnusableError
 from statewright.engine.instance import Instance
 from statewright.engine.requests import as_json
 from statewright.engine.workflows.calls import Caller, StepCall
-from statewright.engine.workflows.errors import FunctionNotFound, PluginNotFound, ServiceNotFound
+from statewright.engine.workflows.errors import (
+    FunctionNotFound,
+    PluginNotFound,
+    ServiceNotFound,
+)
 from statewright.engine.workflows.functions import StepFunction
-from statewright.engine.workflows.parameters import Facts
+from statewright.engine.workflows.parameters import resolved
 from statewright.engine.workflows.plans import Needs, Plan, Plans
 from statewright.engine.workflows.results import Data, read_data, read_earlier, read_last
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.definition import RunStep, walk_actions
 from statewright.statecharts.facts import Json
 from statewright.statecharts.workflows.model import WorkflowStep
+from statewright.statecharts.workflows.parameters import Facts
 
 __all__ = ["Caller", "StepCall", "StepPerformer"]
 
@@ -108,7 +113,7 @@ class StepPerformer:
             return await self._call_function(execution, plan, step, call)
         subject = plan.subject(step) if not step.parameters else ""
         given, facts = await self._facts(execution, plan, step, frozenset((subject,)))
-        parameters = {subject: given[subject]} if subject else plan.parameters(step).resolve(facts)
+        parameters = {subject: given[subject]} if subject else resolved(plan.parameters(step), facts)
         call = _with_parameters(call, parameters)
         if step.plugin:
             if self._plugins is None:
@@ -122,7 +127,7 @@ class StepPerformer:
             raise FunctionNotFound(f"step '{step.id}': no function '{step.function}' is registered here")
         subject = plan.subject(step)
         given, facts = await self._facts(execution, plan, step, function.asks(step.parameters, subject))
-        call = _with_parameters(call, plan.parameters(step).resolve(facts))
+        call = _with_parameters(call, resolved(plan.parameters(step), facts))
         bound = function.bind(call, given=given, subject=subject)
         effect = call.effect
         assert effect is not None

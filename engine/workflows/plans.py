@@ -16,10 +16,10 @@ import msgspec
 from statewright.engine.engine import Engine
 from statewright.engine.errors import UnusableError
 from statewright.engine.recorder import InstanceRecorder
-from statewright.engine.workflows.parameters import Parameters
 from statewright.statecharts.definition import Definition
 from statewright.statecharts.facts import Json
 from statewright.statecharts.workflows.model import WorkflowDefinition, WorkflowStep, fallbacks
+from statewright.statecharts.workflows.parameters import Parameters
 
 PLANS_MAX = 256
 """How many definitions are kept."""
@@ -67,7 +67,7 @@ class Plan:
         return self._performed.get(step)
 
     def parameters(self, step: WorkflowStep) -> Parameters:
-        """Compiled at their first use. Raises `InvalidParameters`."""
+        """Compiled at their first use; that they can be was checked with the workflow."""
         if not step.parameters:
             return _NONE
         found = self._parameters.get(step.id)

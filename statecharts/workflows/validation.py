@@ -4,7 +4,7 @@ be read, data that is there when it is asked for. Finds all faults in one pass; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from statewright.statecharts.actions_reader import suggest
@@ -15,6 +15,7 @@ from statewright.statecharts.policies import PolicyFaults, compile_policy
 from statewright.statecharts.workflows.conditions import check_condition, mentioned
 from statewright.statecharts.workflows.dependencies import circle, units_of, upstream
 from statewright.statecharts.workflows.model import OnError, ParallelGroup, WorkflowDefinition, WorkflowStep, fallbacks
+from statewright.statecharts.workflows.parameters import Parameters, TemplateError
 
 STEPS_MAX = 4_000
 
@@ -47,6 +48,8 @@ class _Validator:
         self.steps: dict[str, WorkflowStep] = {}
         self.fallback_of: dict[str, str] = {}
         self.group_of: dict[str, ParallelGroup] = {}
+        self.parameters: dict[str, frozenset[str]] = {}
+        """The steps whose data each step's parameters ask for."""
         self.sequential = definition.mode in ("sequential", "pipeline")
 
     def run(self) -> None:
@@ -108,16 +111,19 @@ class _Validator:
             self.faults.add(step, f"{message} in step {step.id!r}", *(("on_error", key) if own else (key,)))
         if complaint := check_condition(step.condition) if step.condition else "":
             self.faults.add(step, complaint, "condition")
+        self._templates(step)
 
     def _dependencies(self, step: WorkflowStep) -> None:
+        seen: set[str] = set()
         for index, needed in enumerate(step.dependencies):
             place = ("dependencies", index)
             if needed == step.id:
                 self.faults.add(step, f"step {step.id!r} depends on itself", *place)
-            elif needed in step.dependencies[:index]:
+            elif needed in seen:
                 self.faults.add(step, f"step {step.id!r} depends on {needed!r} twice", *place)
             else:
                 self._known(step, needed, *place)
+            seen.add(needed)
 
     def _fallback(self, step: WorkflowStep) -> None:
         fallback = step.on_error.fallback
@@ -192,7 +198,8 @@ class _Validator:
         return self.steps.get(unit) or next(group for group in self.definition.groups if group.name == unit)
 
     def _references(self) -> None:
-        """A condition may only ask for the data of steps that are settled by then."""
+        """Conditions and parameters may only ask for the data of steps that are settled by then; what undoes a step may
+        ask for that of any."""
         units = units_of(self.definition)
         places = {unit: 1 << place for place, unit in enumerate(units)}
         unit_of = {step.id: unit.id for unit in units.values() for step in unit.steps}
@@ -200,18 +207,41 @@ class _Validator:
             unit_of[fallback] = self._unit_of_fallback(fallback, unit_of)
         before = upstream(units, sequential=self.sequential)
         for step in self.definition.steps:
-            self._asked(step, step.condition, before[unit_of[step.id]], places, unit_of)
+            known = before[unit_of[step.id]]
+            self._asked(step, "condition", mentioned(step.condition)[0], known, places, unit_of)
+            self._asked(step, "parameters", self.parameters[step.id], known, places, unit_of)
+            for asked in sorted(self.parameters[step.rollback.id]) if step.rollback is not None else ():
+                self._known(step.rollback, asked, "parameters")
         for branch in self.definition.branches:
             known = before[unit_of[branch.step]] | places[unit_of[branch.step]]
-            self._asked(branch, branch.condition, known, places, unit_of)
+            self._asked(branch, "condition", mentioned(branch.condition)[0], known, places, unit_of)
 
-    def _asked(self, node: Any, text: str, known: int, places: Mapping[str, int], unit_of: Mapping[str, str]) -> None:
-        for asked in sorted(mentioned(text)[0]):
-            if not self._known(node, asked, "condition"):
-                continue
-            if not known & places[unit_of[asked]]:
-                message = f"the condition asks for step {asked!r}, which need not be settled by then"
-                self.faults.add(node, f"{message}; depend on it", "condition")
+    def _asked(
+        self,
+        node: Any,
+        key: str,
+        steps: Iterable[str],
+        known: int,
+        places: Mapping[str, int],
+        unit_of: Mapping[str, str],
+    ) -> None:
+        for asked in sorted(steps):
+            if self._known(node, asked, key) and not known & places[unit_of[asked]]:
+                message = f"step {asked!r} is asked for, which need not be settled by then"
+                self.faults.add(node, f"{message}; depend on it", key)
+
+    def _templates(self, step: WorkflowStep) -> None:
+        try:
+            parameters = Parameters(step.parameters)
+        except TemplateError as error:
+            self.faults.add(step, f"{error} in step {step.id!r}", "parameters")
+            return
+        self.parameters[step.id] = parameters.steps
+        if "previous" in parameters.uses and self.definition.mode != "pipeline":
+            self.faults.add(step, f"previous is known in a pipeline alone, step {step.id!r} asks for it", "parameters")
+        if "results" in parameters.uses and not any(group.merge == step.id for group in self.definition.groups):
+            said = f"results are known to the step that merges a group alone, step {step.id!r} asks for them"
+            self.faults.add(step, said, "parameters")
 
     def _unit_of_fallback(self, fallback: str, unit_of: Mapping[str, str]) -> str:
         step = self.fallback_of[fallback]

@@ -1,34 +1,46 @@
 """Durable events a second through the NATS doors: engine, nats-server and client are three processes.
 
 The request door: concurrent senders, each waiting for its reply. The JetStream door: a backlog that lies in the stream
-is drained; the rate is the log's own, from the first to the last event recorded.
+is drained; the rate is the log's own, from the first to the last event recorded. Beside it the limit: the same messages
+pulled and acked by nats-py, on uvloop as the engine is, with nothing done about them.
+By hand: `python -m tests.benchmarks.run --only doors`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import sys
+import tempfile
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from statewright.adapters.nats.client import Client
 from statewright.adapters.nats.server import EmbeddedServer
 from statewright.engine import Engine, Outcome
-from tests.benchmarks.workload import CHART, Run, approval, drive, start_many
+from statewright.engine.verify import verify_store
+from tests.benchmarks.workload import CHART, Run, approval, cpu_s, drive, start_many
 
-READY_S = 20.0
+PULLED = 256
+"""Messages asked for at a time, as the engine does."""
+READY_S = 60.0
 DRAIN_S = 120.0
 
 
 @asynccontextmanager
-async def serving(store: Path, nats: str) -> AsyncIterator[Process]:
-    """`statewright serve` on `store`, as in production, without handlers."""
-    command = ("-m", "statewright.adapters.cli", "serve", "--json", "--store", f"sqlite:///{store}", "--nats", nats)
-    process = await asyncio.create_subprocess_exec(sys.executable, *command, "--chart", str(CHART), stdout=PIPE)
+async def serving(store: Path | str, nats: str, *arguments: str) -> AsyncIterator[Process]:
+    """`statewright serve` on `store` (a file, or a URL), as in production, without handlers."""
+    url = store if isinstance(store, str) else f"sqlite:///{store}"
+    command = ("-m", "statewright.adapters.cli", "serve", "--json", "--store", url, "--nats", nats, *arguments)
+    quiet = {**os.environ, "STATEWRIGHT_LOG_LEVEL": "error"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, "--chart", str(CHART), stdout=PIPE, env=quiet
+    )
     try:
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), READY_S)
@@ -46,36 +58,54 @@ async def prepared(store: Path, instances: int) -> list[str]:
         return await start_many(engine, instances)
 
 
-async def request_door(folder: Path, senders: int, seconds: float) -> Run:
+class Served(NamedTuple):
+    """What one run through a door has come to."""
+
+    run: Run
+    cpu_us: dict[str, float]
+    """Microseconds of CPU an event, by process."""
+
+
+async def request_door(folder: Path, senders: int, seconds: float) -> Served:
     """`senders` concurrent senders over one connection."""
     store = folder / f"requests-{senders}.db"
     ids = await prepared(store, senders)
     server = await EmbeddedServer.start(folder / f"nats-{senders}")
     try:
-        async with serving(store, credentials(server)), await Client.connect(server.endpoint, timeout_s=30) as client:
+        async with (
+            serving(store, credentials(server)) as process,
+            await Client.connect(server.endpoint, timeout_s=30) as client,
+        ):
 
             async def send(instance_id: str, name: str, data: Any, event_id: str) -> Outcome:
                 return await client.send(instance_id, name, data, event_id=event_id)
 
             await drive(send, ids, min(0.5, seconds / 4))
-            return await drive(send, ids, seconds)
+            pids = {"serve": process.pid, "nats-server": server.pid, "client": os.getpid()}
+            before = {name: cpu_s(pid) for name, pid in pids.items()}
+            run = await drive(send, ids, seconds)
+            return Served(run, {name: (cpu_s(pid) - before[name]) / run.events * 1e6 for name, pid in pids.items()})
     finally:
         await server.stop()
 
 
-async def jetstream_door(folder: Path, instances: int, events: int) -> float:
-    """Events a second at which a backlog of `events` is drained from the stream, from the log's own times."""
+async def jetstream_door(folder: Path, instances: int, events: int) -> tuple[float, float]:
+    """Events a second at which a backlog of `events` is drained from the stream, from the log's own times; and
+    microseconds of the engine's CPU an event."""
+    folder = Path(tempfile.mkdtemp(dir=folder))
     store = folder / "jetstream.db"
     ids = await prepared(store, instances)
-    server = await EmbeddedServer.start(folder / "nats-jetstream")
+    server = await EmbeddedServer.start(folder / "nats")
     try:
         async with serving(store, credentials(server)):
             pass  # Makes the stream.
         async with await Client.connect(server.endpoint, timeout_s=60) as client:
             await _publish(client, ids, events)
         before = _last_position(store)
-        async with serving(store, credentials(server)):
+        async with serving(store, credentials(server)) as process:
+            cpu, drained = cpu_s(process.pid), _last_position(store) - before
             await _drained(store, before + events)
+            cpu_us = (cpu_s(process.pid) - cpu) / (events - drained) * 1e6
     finally:
         await server.stop()
     with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as rows:
@@ -83,7 +113,30 @@ async def jetstream_door(folder: Path, instances: int, events: int) -> float:
         times = [time for time, topic in rows.execute(query, (before,)) if topic == "transition_taken"]
     if len(times) != events:
         raise AssertionError(f"expected {events} events recorded as transitions, got {len(times)}")
-    return (events - 1) / ((times[-1] - times[0]) / 1e9)
+    found = verify_store(f"sqlite:///{store}")
+    if not found.is_true:
+        raise AssertionError(f"the store is not true to itself: {found.differences[:5]}")
+    return (events - 1) / ((times[-1] - times[0]) / 1e9), cpu_us
+
+
+async def bare_pull(folder: Path, instances: int, events: int) -> tuple[float, float]:
+    """The same for nats-py alone: as many messages of the same kind, pulled and acked."""
+    server = await EmbeddedServer.start(Path(tempfile.mkdtemp(dir=folder)) / "nats")
+    try:
+        async with await Client.connect(server.endpoint, timeout_s=60) as client:
+            js = client.connection.nc.jetstream(timeout=60)
+            await js.add_stream(name="BARE", subjects=["statewright.events.*"])
+            await _publish(client, [f"d-{number}" for number in range(instances)], events)
+            subscription = await js.pull_subscribe("statewright.events.*", "bare", stream="BARE")
+            cpu, began, acked = time.process_time(), time.perf_counter(), 0
+            while acked < events:
+                for message in await subscription.fetch(PULLED, timeout=10):
+                    await message.ack()
+                    acked += 1
+            await client.connection.nc.flush()
+            return acked / (time.perf_counter() - began), (time.process_time() - cpu) / acked * 1e6
+    finally:
+        await server.stop()
 
 
 async def _publish(client: Client, ids: list[str], events: int) -> None:

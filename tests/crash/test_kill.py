@@ -3,11 +3,16 @@
 A client sends 2,000 events to 200 instances by request, retrying with the same ids until each is acknowledged, and
 leaves 200 more with JetStream; the engine process is killed 20 times at random moments (some while it is starting up,
 some right after a commit), each with at least one request unacknowledged. The nats-server lives on.
+
+By hand, with other moments and more kills (100 events for each):
+
+    STATEWRIGHT_CRASH_SEED=7 STATEWRIGHT_CRASH_KILLS=200 pytest -s tests/crash/test_kill.py
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import sqlite3
 import time
@@ -25,13 +30,13 @@ from statewright.engine.verify import Verification, verify_store
 from tests.crash.processes import EngineProcesses, until
 from tests.crash.workload import Item, Workload
 
-SEED = 20_240_229
+SEED = int(os.environ.get("STATEWRIGHT_CRASH_SEED", "20240229"))
+KILLS = int(os.environ.get("STATEWRIGHT_CRASH_KILLS", "20"))
+KILLS_TRIED_MAX = KILLS + KILLS // 2 + 1
 INSTANCES = 200
-EVENTS = 2_000
+EVENTS = INSTANCES * max(10, KILLS // 2)
 PUBLISHED = 200
-KILLS = 20
-KILLS_TRIED_MAX = 30
-LIMIT_S = 120.0
+LIMIT_S = 120.0 if KILLS <= 20 else 10.0 * KILLS
 REQUEST_TIMEOUT_S = 0.4
 PROGRAM = Path(__file__).with_name("engine_process.py")
 

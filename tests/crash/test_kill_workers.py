@@ -3,6 +3,10 @@
 At random moments, while clients send, workers die by SIGKILL and come back, or are stopped and woken (SIGSTOP,
 SIGCONT); the nats-server dies by SIGKILL; so does a process of PostgreSQL, at which all of it starts anew. Nothing
 acknowledged is lost or recorded twice.
+
+By hand, with other moments and more blows:
+
+    STATEWRIGHT_CRASH_SEED=7 STATEWRIGHT_CRASH_KILLS=200 pytest -s tests/crash/test_kill_workers.py
 """
 
 from __future__ import annotations
@@ -41,9 +45,9 @@ from tests.postgres_server import PostgresServer
 
 SEED = int(os.environ.get("STATEWRIGHT_CRASH_SEED", "20240401"))
 WORKERS = 2
-BLOWS = 15
+BLOWS = int(os.environ.get("STATEWRIGHT_CRASH_KILLS", "15"))
 KINDS = ("kill", "nats", "kill", "stop", "postgres")
-LIMIT_S = 180.0
+LIMIT_S = 12.0 * max(15, BLOWS)
 REQUEST_TIMEOUT_S = 3.0
 
 

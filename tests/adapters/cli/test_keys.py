@@ -43,6 +43,30 @@ def test_a_store_is_encrypted_and_read_with_its_key_only(
     assert "encrypted with key 'k2'" in history.err
 
 
+def test_an_encrypted_store_has_metrics_and_can_be_verified_and_pruned(
+    started: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli = started
+    cli("keygen", "keys")
+    monkeypatch.setenv("STATEWRIGHT_CIPHER_KEY_FILE", "keys")
+    cli("reencrypt")
+    assert cli("cancel", "d-17").code == 0
+    before = cli("metrics", "--json").lines
+    assert [line["cancelled"] for line in before] == [1]
+    assert cli("store", "verify").code == 0
+    pruned = cli("store", "prune", "--older-than", "0s", "--archive", "ended.jsonl.gz", "--json")
+    assert (pruned.code, pruned.err) == (0, "")
+    assert cli("status", "d-17").code == 2
+    assert cli("metrics", "--json").lines == before
+    assert cli("store", "restore", "ended.jsonl.gz").code == 0
+    assert cli("status", "d-17", "--json").lines[0]["context"]["amount"] == 90
+
+    monkeypatch.delenv("STATEWRIGHT_CIPHER_KEY_FILE")
+    refused = cli("store", "verify")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert "the store is encrypted: set STATEWRIGHT_CIPHER_KEY" in refused.err
+
+
 def test_key_files_that_cannot_be_used(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "can't be written" in cli("keygen", "nowhere/keys").err
     (tmp_path / "notes").write_text("dear diary")

@@ -69,6 +69,29 @@ def test_all_faults_are_told_at_once_with_what_was_expected_and_where() -> None:
     assert "geheim" not in message
 
 
+def test_variables_without_a_flag_are_checked_with_the_others(tmp_path: Path) -> None:
+    environment = {
+        "STATEWRIGHT_WORKER": "a b",
+        "STATEWRIGHT_RATE_ACTOR": "many",
+        "STATEWRIGHT_NATS_REPLICAS": "2",
+        "STATEWRIGHT_CIPHER_KEY_FILE": str(tmp_path / "gone"),
+    }
+    with pytest.raises(InvalidError) as caught:
+        read_settings(Options(), {}, environment)
+    message = str(caught.value)
+    assert message.startswith("4 settings are wrong: STATEWRIGHT_WORKER: expected a worker name of the form")
+    assert message.count("got 'a b'") == 1
+    for part in (
+        "expected STATEWRIGHT_RATE_ACTOR to be a number of requests a second, got 'many'",
+        "expected STATEWRIGHT_NATS_REPLICAS to be 1, 3 or 5, got '2'",
+        f"the key file '{tmp_path / 'gone'}' can't be read",
+    ):
+        assert part in message
+    for variable, wrong in (("STATEWRIGHT_ACTORS", "who"), ("STATEWRIGHT_COMPRESSOR", "lz")):
+        with pytest.raises(InvalidError, match=f"expected {variable} to be"):
+            read_settings(Options(), {}, {variable: wrong})
+
+
 def test_a_variable_that_is_nearly_a_setting_is_told_others_are_left_alone() -> None:
     environment = {"STATEWRIGHT_LOGLEVEL": "info", "STATEWRIGHT_SERVICE_HOST": "10.0.0.1", "STATEWRIGHT_STORE": "x"}
     assert unknown_variables(environment) == [

@@ -19,7 +19,7 @@ from statewright.engine import Engine
 from statewright.statecharts import call, chart, emit, final, state, to
 
 T = TypeVar("T")
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 LIGHT = chart(
     "light",

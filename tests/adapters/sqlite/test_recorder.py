@@ -1,4 +1,4 @@
-"""What the SQLite recorder promises beyond the contract: one statement, readable tables, queries that use an index."""
+"""What the SQLite recorder promises beyond the contract: few statements, readable tables, queries that use an index."""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from statewright.engine.workflows.errors import DependencyNotSatisfied, InvalidParameters
-from statewright.engine.workflows.parameters import Facts, Parameters
+from statewright.statecharts.workflows.parameters import Facts, NoData, Parameters, TemplateError
 
 FACTS = Facts(
     input={"id": 7, "name": "ann", "deep": {"list": [1, {"x": 2.5}]}, "nothing": None},
@@ -69,14 +68,14 @@ def test_a_template_gives(written: Any, value: Any) -> None:
     ],
 )
 def test_what_is_not_there_is_said_when_it_is_resolved(written: Any, said: str) -> None:
-    with pytest.raises(InvalidParameters) as refused:
+    with pytest.raises(TemplateError) as refused:
         resolved(written)
     assert said in str(refused.value)
 
 
 @pytest.mark.parametrize("written", ["${steps.images.url}", "${size(steps.images.url)}", "${steps.images}"])
 def test_a_step_without_data_is_a_dependency_that_is_not_satisfied(written: str) -> None:
-    with pytest.raises(DependencyNotSatisfied) as refused:
+    with pytest.raises(NoData) as refused:
         resolved(written)
     assert "step 'images' has no data, it is skipped" in str(refused.value)
 
@@ -94,7 +93,7 @@ def test_a_step_without_data_is_a_dependency_that_is_not_satisfied(written: str)
     ],
 )
 def test_what_can_never_be_resolved_is_refused_at_once(written: Any, said: str) -> None:
-    with pytest.raises(InvalidParameters) as refused:
+    with pytest.raises(TemplateError) as refused:
         Parameters({"outer": [written]})
     assert said in str(refused.value)
     assert "parameters.outer[0]" in str(refused.value)
