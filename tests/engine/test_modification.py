@@ -268,7 +268,7 @@ async def test_a_paused_instance_stays_so_or_goes_on_with_what_was_deferred(worl
         assert [trigger.id for trigger in deferred] == ["n"]
         await live_is_replay(world)
 
-        outcome = await moved(world, "l1", "r1", keep=("work", "left", "right", "r1"), activate=True)
+        outcome = await moved(world, "l2", "r1", keep=("work", "left", "right", "r1"), activate=True)
         assert outcome.status == "active"
         assert (await world.last("a")).trigger.id == "n"
         assert (await world.engine.replay("a")).instance.deferred == ()

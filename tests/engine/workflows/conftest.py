@@ -36,6 +36,6 @@ def opened(url: str) -> Opening:
 
 
 @pytest.fixture
-async def stage(store_url: str) -> Stage:
-    """On a fresh SQLite store; nothing is open yet."""
-    return Stage(store_url)
+async def stage(url: str) -> Stage:
+    """On the test's store; nothing is open yet."""
+    return Stage(url)
