@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from eventsourcing.persistence import PersistenceError
+
 from statewright.engine.clock import Clock
 from statewright.engine.engine import Engine
 from statewright.engine.errors import AlreadyExistsError, InvalidError, NotFoundError, UnavailableError
@@ -130,12 +132,15 @@ class Orchestrator:
         performer = self._opened
         chart = workflow.chart()
         try:
-            await self.engine.on_writer(lambda: self.engine.definitions.register((chart,), store=True))
+            await self.engine.on_writer(self.engine.definitions.take, chart)
         except AlreadyExistsError as error:
             raise WorkflowExists(
                 f"workflow '{workflow.id}' version '{workflow.version}' is stored with other content; give the changed "
                 "workflow a new version"
             ) from error
+        except PersistenceError as error:
+            raise UnavailableError(f"workflow '{workflow.id}' can't be stored: {error}") from error
+        self.engine.definitions.register((chart,), store=False)  # It is stored; from here on it is the newest.
         performer.register(chart.name, {**self._named_in(workflow_of(chart.definition)), **workflow.functions})
         return workflow
 
