@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from statewright.engine.events import (
     ENDED,
     AnyFact,
+    CheckpointTaken,
     ChildLink,
     EventDeferred,
     EventDiscarded,
@@ -23,6 +24,7 @@ from statewright.engine.events import (
     Fact,
     InstanceCancelled,
     InstanceFailed,
+    InstanceModified,
     InstancePaused,
     InstanceResumed,
     InstanceStarted,
@@ -46,7 +48,8 @@ class Instance(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     configuration: active states in document order (after completion, those before the final exit). timers: pending
     ones by id. deferred: triggers that wait while it is paused, in order. parent: who has invoked it. children: the
     active ones by the id of their invoke. bound: the states whose late-bound data has its values. cancellable: by
-    state, the effects without a result that are cancelled when it is left. Times are ns UTC.
+    state, the effects without a result that are cancelled when it is left. checkpoints: by name, the sequence of the
+    fact that recorded each. Times are ns UTC.
     """
 
     id: str
@@ -70,6 +73,7 @@ class Instance(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     children: Mapping[str, ChildLink] = {}
     bound: tuple[str, ...] = ()
     cancellable: Mapping[str, tuple[str, ...]] = {}
+    checkpoints: Mapping[str, int] = {}
 
 
 def evolve(instance: Instance | None, fact: Fact) -> Instance:
@@ -82,6 +86,8 @@ def evolve(instance: Instance | None, fact: Fact) -> Instance:
         return _moved(instance, fact)
     if isinstance(fact, EventRefused | EventDiscarded | EventSent):
         return _noted(instance, fact)
+    if isinstance(fact, InstanceModified):
+        return _modified(instance, fact)
     if isinstance(fact, EventDeferred):
         return replace(_noted(instance, fact), deferred=(*instance.deferred, fact.trigger))
     return _lifecycle(instance, fact)
@@ -150,7 +156,33 @@ def _moved(instance: Instance, fact: TransitionTaken) -> Instance:
         _children(instance, fact) if fact.children_started or fact.children_ended else instance.children,
         instance.bound + fact.bound,
         _still_cancellable(instance, fact) if instance.cancellable or fact.effects else instance.cancellable,
+        instance.checkpoints,
     )
+
+
+def _modified(instance: Instance, fact: InstanceModified) -> Instance:
+    """Elsewhere, and if it had ended begun again: what it was asked and told before is still as it was."""
+    ended = fact.status in ENDED
+    moved = replace(
+        instance,
+        definition=fact.definition,
+        version=fact.version,
+        digest=fact.digest,
+        status=fact.status,
+        configuration=fact.configuration,
+        context=fact.context,
+        sequence=fact.sequence,
+        updated_at=fact.time,
+        ended_at=fact.time if ended else None,
+        history=fact.history,
+        timers={} if ended else _timers(instance, fact),
+        deferred=_without_left(instance, fact, instance.deferred),
+        serial=fact.serial,
+        output=fact.output,
+        error=fact.error,
+    )
+    children, cancellable = _children(instance, fact), _still_cancellable(instance, fact)
+    return replace(moved, children=children, bound=fact.bound, cancellable=cancellable)
 
 
 def _cancellable(effects: tuple[RequestedEffect, ...]) -> dict[str, tuple[str, ...]]:
@@ -164,13 +196,17 @@ def _with(cancellable: dict[str, tuple[str, ...]], effects: tuple[RequestedEffec
     return cancellable
 
 
-def _still_cancellable(instance: Instance, fact: TransitionTaken) -> Mapping[str, tuple[str, ...]]:
+def _still_cancellable(instance: Instance, fact: TransitionTaken | InstanceModified) -> Mapping[str, tuple[str, ...]]:
     if fact.status in ENDED:
         return {}
     after = dict(instance.cancellable)
     left = [effect_id for state in fact.exited for effect_id in after.pop(state, ())]
     after = _with(after, fact.effects)
-    if fact.trigger.kind != "effect" or (performed := effect_of(fact.trigger)) in left:
+    if (
+        isinstance(fact, InstanceModified)
+        or fact.trigger.kind != "effect"
+        or (performed := effect_of(fact.trigger)) in left
+    ):
         return after  # As a rule the result is what its state waited for.
     return _without(after, performed)
 
@@ -187,18 +223,18 @@ def _without(cancellable: Mapping[str, tuple[str, ...]], effect_id: str) -> Mapp
     return rest
 
 
-def _children(instance: Instance, fact: TransitionTaken) -> Mapping[str, ChildLink]:
+def _children(instance: Instance, fact: TransitionTaken | InstanceModified) -> Mapping[str, ChildLink]:
     children = {invokeid: child for invokeid, child in instance.children.items() if invokeid not in fact.children_ended}
     return children | {child.invokeid: child for child in fact.children_started}
 
 
-def _timers(instance: Instance, fact: TransitionTaken) -> Mapping[str, PendingTimer]:
-    fired = fact.trigger.kind == "timer"
+def _timers(instance: Instance, fact: TransitionTaken | InstanceModified) -> Mapping[str, PendingTimer]:
+    fired = fact.trigger if isinstance(fact, TransitionTaken) and fact.trigger.kind == "timer" else None
     if not (fired or fact.timers_set or fact.timers_cancelled):
         return instance.timers
     timers = dict(instance.timers)
-    if fired:
-        _use_up(timers, fact.trigger)
+    if fired is not None:
+        _use_up(timers, fired)
     for timer_id in fact.timers_cancelled:
         timers.pop(timer_id, None)
     for timer in fact.timers_set:
@@ -258,7 +294,13 @@ def _deferred_after(instance: Instance, fact: TransitionTaken) -> tuple[Trigger,
     """What still waits after a macrostep. A timer that was due while the instance was paused is dropped when what came
     before it cancels it or sets it anew, as it would have been had nobody paused; so is an effect's result when the
     state that waits for it is left."""
-    deferred = _still_deferred(instance, fact.trigger)
+    return _without_left(instance, fact, _still_deferred(instance, fact.trigger))
+
+
+def _without_left(
+    instance: Instance, fact: TransitionTaken | InstanceModified, deferred: tuple[Trigger, ...]
+) -> tuple[Trigger, ...]:
+    """`deferred` without what belongs to what `fact` has left or set anew."""
     if deferred and instance.cancellable and fact.exited:
         gone = {effect_id for state in fact.exited for effect_id in instance.cancellable.get(state, ())}
         deferred = tuple(trigger for trigger in deferred if trigger.kind != "effect" or effect_of(trigger) not in gone)
@@ -282,6 +324,8 @@ def _lifecycle(instance: Instance, fact: Fact) -> Instance:
     moved = replace(instance, sequence=fact.sequence, updated_at=fact.time)
     if isinstance(fact, InstancePaused):
         return replace(moved, status="paused")
+    if isinstance(fact, CheckpointTaken):
+        return replace(moved, checkpoints={**instance.checkpoints, fact.name: fact.sequence})
     if isinstance(fact, InstanceResumed):
         return replace(moved, status="active")
     if isinstance(fact, InstanceCancelled):

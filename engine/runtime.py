@@ -369,7 +369,7 @@ class Runtime:
                 self.residents.put(resident)
             elif instance.sequence // every > draft.before.sequence // every:
                 snapshots.append(instance)
-            resident.advance(instance, draft.snapshot, draft.fresh)
+            resident.advance(instance, draft.snapshot, draft.machine, draft.fresh)
             if instance.status == "failed" and (draft.before is None or draft.before.status != "failed"):
                 _LOG.error("instance '%s' has failed: %s", instance.id, instance.error, extra={"instance": instance.id})
         self.recorded += len(unit.facts)

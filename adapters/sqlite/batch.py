@@ -34,7 +34,7 @@ FEW = 8
 _SIZES = (*(size * 2**octave for octave in range(2, 7) for size in (4, 5, 6, 7)), 512)
 """How many rows a statement takes: what is missing is filled up with NULLs, so that few are ever compiled."""
 _DIGEST_BYTES = 16
-_CONSTANT = frozenset({"id", "definition", "version", "started_at", "digest", "parent"})
+_CONSTANT = frozenset({"id", "started_at", "parent"})
 """What an instance keeps for life."""
 
 # SQLite rewrites every index on a column that an UPDATE names, changed or not: so the indexed status is set apart, and
