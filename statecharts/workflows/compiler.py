@@ -7,8 +7,8 @@
 
 Beside the state `load`, in which a step runs, there may be `load.waiting` (for others), `load.gate` (does its condition
 hold?), `load.queued` (for a free place, where concurrency is limited), `load.skip` (it is skipped). Steps' ids have no
-dots, so these collide with none. Regions are called `lane.load` and `join.load`: the event `done.state.load.lane` would be
-one of `done.state.load`, too.
+dots, so these collide with none. Regions are called `lane.load` and `join.load`, for the event `done.state.load.lane`
+would be one of `done.state.load`, too.
 
 Invariant: what happens for a step costs no more in a workflow of a thousand: who waits is told by name, what is awaited
 is counted in states, and the context holds counters and only those results that a condition asks for.
