@@ -170,13 +170,15 @@ class Member:
             is_overloaded=self.is_overloaded,
         )
 
-    async def check(self, timeout_s: float) -> str:
-        """Ask a local instance for its health: "" if it is well, else why not."""
-        if self.health is None:
+    async def check(self, timeout_s: float, threads: Threads) -> str:
+        """Ask a local instance for its health: "" if it is well, else why not. A plain function runs in a thread."""
+        health = self.health
+        if health is None:
             return ""
         try:
             async with asyncio.timeout(timeout_s):
-                answer = self.health()
+                is_async = inspect.iscoroutinefunction(health)
+                answer = health() if is_async else await threads.run(f"health of {self.id}", health)
                 well = await answer if inspect.isawaitable(answer) else answer
         except TimeoutError:
             return f"no answer to the health check within {timeout_s:g} s"

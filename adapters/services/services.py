@@ -260,7 +260,7 @@ class Services:
             service.refresh()
 
     async def _check(self, service: Service, member: Member) -> None:
-        fault = await member.check(self._health_timeout_s)
+        fault = await member.check(self._health_timeout_s, self._threads)
         if not fault:
             service.find(member)
             return
