@@ -6,7 +6,7 @@ result and its files must be those of an undisturbed run; no step may have begun
 was undone, in the reverse order of completion. Then the next folder, until there were as many kills as asked for.
 
 `STATEWRIGHT_CRASH_KILLS=20 pytest -s tests/crash/test_kill_examples.py` kills each 20 times; STATEWRIGHT_CRASH_SEED
-says which moments.
+says at which shares of what a run takes here.
 """
 
 from __future__ import annotations
