@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Literal
 
 import msgspec
@@ -35,7 +36,15 @@ _RESERVED_NAMES = (
 )
 """What only the machine and the engine raise: sent from outside, it would be a forged result."""
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
+
+def _path_as_text(value: Any) -> str:
+    """A path, which steps are given and return; JSON has no word for it."""
+    if isinstance(value, PurePath):
+        return str(value)
+    raise NotImplementedError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+_encode = msgspec.json.Encoder(order="deterministic", enc_hook=_path_as_text).encode
 _decode = msgspec.json.decode
 
 
@@ -221,7 +230,8 @@ def check_text(what: str, value: object, chars_max: int = TEXT_CHARS_MAX) -> Non
 
 
 def as_json(what: str, value: Json) -> tuple[Json, bytes]:
-    """`value` as what its JSON says (so that live and replay see the same), and the JSON's canonical bytes.
+    """`value` as what its JSON says (so that live and replay see the same), and the JSON's canonical bytes. Dataclasses
+    and Structs are mappings, a path is its text.
 
     Raises `InvalidError` if it isn't JSON or nests deeper than `PAYLOAD_DEPTH_MAX`, `TooLargeError` over
     `PAYLOAD_BYTES_MAX`.
