@@ -37,19 +37,23 @@ def test_the_rules_decide(document: dict[str, Any], target: str, rule: str) -> N
     assert (decision.target, decision.rule) == (target, rule)
 
 
+def filed(folder: Path) -> dict[str, str]:
+    """By document, where it was filed; nothing is left in the inbox."""
+    assert not list((folder / "inbox").iterdir())
+    return {path.name: path.parent.name for path in folder.glob("filed/*/*")}
+
+
 async def test_each_document_goes_where_the_rules_say_and_the_decision_is_recorded(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/store.db"
     decisions = await main(tmp_path, store)
     assert decisions == await main(tmp_path, store), "run again it finds what was decided"
-    places = {path.name: path.parent.name for path in tmp_path.glob("filed/*/*")}
-    assert places == {
+    assert filed(tmp_path) == {
         "bench": "book",
         "complaint": "answer",
         "crane": "approve",
         "postcard": "desk",
         "smudged": "desk",
     }
-    assert not list((tmp_path / "inbox").iterdir())
     with closing(sqlite3.connect(tmp_path / LEDGER)) as ledger:
         assert ledger.execute("SELECT document, sender, amount FROM bookings").fetchall() == [
             ("bench", "Oak & Sons", 900)
