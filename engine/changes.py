@@ -39,7 +39,7 @@ def add_fact(changes: Changes, fact: Fact, partitions: int, now: int) -> None:
         _close(changes, fact.instance_id)
     if getattr(fact, "effects", ()):
         changes.effects_requested.extend(effect_rows(fact, partitions, now))
-    if getattr(fact, "steps", ()):
+    if getattr(fact, "steps", ()) or getattr(fact, "steps_restored", ()):
         changes.steps.extend(step_rows(fact))
     if cancelled := getattr(fact, "effects_cancelled", ()):
         changes.effects_ended.extend(("cancelled", "its state was left", effect_id) for effect_id in cancelled)

@@ -51,7 +51,7 @@ def decide_start(
     """The first fact. `definition` is (name, version, digest), `given` the caller's context, `step` the entry, `bound`
     the states whose late data was bound in it."""
     name, version, digest = definition
-    timers_set, timers_cancelled = _timers(step, now, {})
+    timers_set, timers_cancelled = timer_changes(step, now, {})
     fact = InstanceStarted(
         instance_id=instance_id,
         sequence=1,
@@ -100,11 +100,11 @@ def decide(
     sequence = instance.sequence + 1
     if step.reason:
         return _unchanged(instance, trigger, step, sequence, now)
-    timers_set, timers_cancelled = _timers(step, now, instance.timers) if step.timers else _NO_TIMERS
+    timers_set, timers_cancelled = timer_changes(step, now, instance.timers) if step.timers else _NO_TIMERS
     fact = TransitionTaken(
         instance_id=instance.id,
         sequence=sequence,
-        time=_time(instance, now),
+        time=next_time(instance, now),
         trigger=trigger,
         configuration=configuration,
         configuration_changes=configuration_changes,
@@ -124,7 +124,9 @@ def decide(
         status=step.status,
         output=step.output,
         error=step.error,
-        effects_cancelled=_cancelled(instance, trigger, step.exited, step.status) if instance.cancellable else (),
+        effects_cancelled=cancelled_effects(instance, trigger, step.exited, step.status)
+        if instance.cancellable
+        else (),
     )
     if step.requests or instance.children or instance.parent is not None or bound:
         return with_relatives(fact, step, instance.parent, instance.children, bound)
@@ -137,10 +139,12 @@ def decide_without_step(instance: Instance, trigger: Trigger, *, now: int) -> Fa
         return None
     sequence = instance.sequence + 1
     if instance.status == "paused":
-        return EventDeferred(instance_id=instance.id, sequence=sequence, time=_time(instance, now), trigger=trigger)
+        return EventDeferred(instance_id=instance.id, sequence=sequence, time=next_time(instance, now), trigger=trigger)
     reason = f"instance '{instance.id}' is {instance.status}"
     fact = EventRefused if trigger.kind == "event" else EventDiscarded
-    return fact(instance_id=instance.id, sequence=sequence, time=_time(instance, now), trigger=trigger, reason=reason)
+    return fact(
+        instance_id=instance.id, sequence=sequence, time=next_time(instance, now), trigger=trigger, reason=reason
+    )
 
 
 def decide_sent(instance: Instance, trigger: Trigger, *, now: int) -> EventSent:
@@ -148,7 +152,7 @@ def decide_sent(instance: Instance, trigger: Trigger, *, now: int) -> EventSent:
     effects = sent_on(instance, trigger)
     sequence = instance.sequence + 1
     return EventSent(
-        instance_id=instance.id, sequence=sequence, time=_time(instance, now), trigger=trigger, effects=effects
+        instance_id=instance.id, sequence=sequence, time=next_time(instance, now), trigger=trigger, effects=effects
     )
 
 
@@ -156,7 +160,7 @@ def decide_discarded(instance: Instance, trigger: Trigger, reason: str, *, now: 
     """Something arrived that the instance no longer waits for."""
     sequence = instance.sequence + 1
     return EventDiscarded(
-        instance_id=instance.id, sequence=sequence, time=_time(instance, now), trigger=trigger, reason=reason
+        instance_id=instance.id, sequence=sequence, time=next_time(instance, now), trigger=trigger, reason=reason
     )
 
 
@@ -170,20 +174,20 @@ def decide_control(instance: Instance, action: str, *, reason: str, actor: str, 
         if status == "paused":
             return f"instance '{instance.id}' is paused already"
         return InstancePaused(
-            instance_id=instance.id, sequence=sequence, time=_time(instance, now), reason=reason, actor=actor
+            instance_id=instance.id, sequence=sequence, time=next_time(instance, now), reason=reason, actor=actor
         )
     if action == "resume":
         if status != "paused":
             return f"instance '{instance.id}' is not paused, it is {status}"
         return InstanceResumed(
-            instance_id=instance.id, sequence=sequence, time=_time(instance, now), reason=reason, actor=actor
+            instance_id=instance.id, sequence=sequence, time=next_time(instance, now), reason=reason, actor=actor
         )
     if action == "cancel":
         told = f"instance '{instance.id}' was cancelled" + (f": {reason}" if reason else "")
         return InstanceCancelled(
             instance_id=instance.id,
             sequence=sequence,
-            time=_time(instance, now),
+            time=next_time(instance, now),
             reason=reason,
             actor=actor,
             effects=at_the_end(instance, told),
@@ -197,11 +201,11 @@ def decide_failure(instance: Instance, trigger: Trigger, error: str, *, now: int
     return InstanceFailed(
         instance_id=instance.id,
         sequence=instance.sequence + 1,
-        time=_time(instance, now),
+        time=next_time(instance, now),
         error=error,
         trigger=trigger,
         effects=effects,
-        effects_cancelled=_cancelled(instance, trigger, (), "failed"),
+        effects_cancelled=cancelled_effects(instance, trigger, (), "failed"),
     )
 
 
@@ -210,7 +214,7 @@ def decide_stopped(instance: Instance, step: Step, *, now: int) -> InstanceCance
     return InstanceCancelled(
         instance_id=instance.id,
         sequence=instance.sequence + 1,
-        time=_time(instance, now),
+        time=next_time(instance, now),
         reason="its parent no longer needs it",
         context=step.context,
         effects=asked_while_stopping(instance, step),
@@ -218,7 +222,7 @@ def decide_stopped(instance: Instance, step: Step, *, now: int) -> InstanceCance
     )
 
 
-def _time(instance: Instance, now: int) -> int:
+def next_time(instance: Instance, now: int) -> int:
     """The time of the instance's next fact."""
     return now if now > instance.updated_at else instance.updated_at
 
@@ -230,25 +234,28 @@ def _unchanged(
     return fact(
         instance_id=instance.id,
         sequence=sequence,
-        time=_time(instance, now),
+        time=next_time(instance, now),
         trigger=trigger,
         reason=step.reason,
         guards=step.guards,
     )
 
 
-def _cancelled(instance: Instance, trigger: Trigger, exited: tuple[str, ...], status: str) -> tuple[str, ...]:
+def cancelled_effects(
+    instance: Instance, trigger: Trigger | None, exited: tuple[str, ...], status: str
+) -> tuple[str, ...]:
     """The effects that are no longer waited for: the state that they were asked for in is left, at the end all are.
     One whose result is here, or waits to be applied, has been performed."""
-    performed = {effect_of(result) for result in (trigger, *instance.deferred) if result.kind == "effect"}
-    return tuple(
-        effect_id
-        for effect_id, until in instance.cancellable.items()
-        if (status in ENDED or until in exited) and effect_id not in performed
-    )
+    cancellable = instance.cancellable
+    left = cancellable if status in ENDED else dict.fromkeys(state for state in exited if state in cancellable)
+    if not left:
+        return ()
+    results = instance.deferred if trigger is None else (trigger, *instance.deferred)
+    performed = {effect_of(result) for result in results if result.kind == "effect"}
+    return tuple(effect_id for state in left for effect_id in cancellable[state] if effect_id not in performed)
 
 
-def _timers(
+def timer_changes(
     step: Step, now: int, known: Mapping[str, PendingTimer]
 ) -> tuple[tuple[PendingTimer, ...], tuple[str, ...]]:
     """What is pending because of this step, and what is no longer: the last word on each id counts."""

@@ -11,11 +11,16 @@ from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
+import msgspec
+
 from statewright.engine.errors import AlreadyExistsError, NotFoundError, UnusableError
 from statewright.engine.recorder import DefinitionRow, InstanceRecorder
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.errors import ChartError
 from statewright.statecharts.facts import StartChild
+
+DERIVED = "derived_from"
+"""The key in a definition's `meta` that says from which one it was derived (its version)."""
 
 
 class Definitions:
@@ -82,7 +87,7 @@ class Definitions:
     def revive_stored(self) -> None:
         """Make every stored name startable, at its last stored version unless a chart was given for it. One whose
         functions are not registered is passed over: it is an error when it is asked for, not before."""
-        newest = {row.name: row for row in self._recorder.select_definitions()}
+        newest = {row.name: row for row in self._recorder.select_definitions() if not is_derived(row)}
         for name, row in newest.items():
             if name not in self._newest:
                 with suppress(ChartError):
@@ -103,7 +108,7 @@ class Definitions:
         raise NotFoundError(f"no definition {wanted}; there are: {known}")
 
     def _last_stored(self, name: str) -> DefinitionRow | None:
-        rows = [row for row in self._recorder.select_definitions() if row.name == name]
+        rows = [row for row in self._recorder.select_definitions() if row.name == name and not is_derived(row)]
         return rows[-1] if rows else None
 
     def pinned(self, name: str, version: str, digest: str) -> Chart:
@@ -125,3 +130,9 @@ class Definitions:
             chart = Chart.from_json(row.json.encode(), self._functions.get(row.name, {}))
             self._by_digest[row.digest] = chart
         return chart
+
+
+def is_derived(row: DefinitionRow) -> bool:
+    """Whether it was made for one running instance, by changing what that ran: no start takes it unless that asks for
+    it. Its version says so to people (`1+0a1b2c3d`), its `meta` for sure."""
+    return "+" in row.version and DERIVED in msgspec.json.decode(row.json).get("meta", {})

@@ -300,7 +300,7 @@ class Effects:
         )
 
     async def _next_look(self) -> int | None:
-        if self._draining or len(self._under_way) >= CONCURRENCY_MAX:
+        if self._draining or len(self._under_way) + self._promised >= CONCURRENCY_MAX:
             return None  # An effect that ends rings.
         names, kinds = self.queues()
         partitions = self._part.partitions()

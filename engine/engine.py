@@ -39,6 +39,7 @@ from statewright.engine.requests import (
     ControlRequest,
     ExternalEvent,
     Outcome,
+    Request,
     Started,
     StartRequest,
     check_text,
@@ -246,7 +247,7 @@ class Engine:
         outcome: Outcome = await self.submit(request)
         return outcome
 
-    def submit(self, request: StartRequest | ExternalEvent | ControlRequest) -> asyncio.Future[Any]:
+    def submit(self, request: Request) -> asyncio.Future[Any]:
         """Queue a request whose ids have been checked; for adapters, which needn't await one to queue the next."""
         self._refuse_reading_only()
         return self._running.submit(request)

@@ -154,6 +154,16 @@ class Macrostep(Fact, frozen=True, kw_only=True, omit_defaults=True):
     error: str = ""
 
 
+class RestoredStep(msgspec.Struct, frozen=True):
+    """A step stands as it once did: `status` was set by the fact at `sequence`, which has its data; ns UTC."""
+
+    step: str
+    status: str
+    sequence: int
+    started_at: int | None = None
+    ended_at: int | None = None
+
+
 class InstanceStarted(Macrostep, frozen=True, kw_only=True, omit_defaults=True, tag="instance_started"):
     """The first fact of an instance: what it runs (pinned by digest), and where it stands after its start.
 
@@ -173,6 +183,32 @@ class TransitionTaken(Macrostep, frozen=True, kw_only=True, omit_defaults=True, 
     """An event was processed and at least one transition was taken."""
 
     trigger: Trigger
+
+
+class InstanceModified(Macrostep, frozen=True, kw_only=True, omit_defaults=True, tag="instance_modified"):
+    """The instance was put elsewhere by somebody, not by an event: into other states, with another context, or on a
+    definition that was derived from its own. If it had ended, it goes on.
+
+    Other than in a macrostep, `context`, `history` and `bound` are complete, as they are afterwards. `exited`: the
+    states that it was in and did not keep (none if it had ended); no exit action ran. `timers_cancelled`,
+    `effects_cancelled`: what belonged to those. `steps_restored`: steps that stand as an earlier fact says.
+    `definition`, `version`, `digest`: what it is pinned to from now on.
+    """
+
+    definition: str
+    version: str
+    digest: str
+    steps_restored: tuple[RestoredStep, ...] = ()
+    reason: str = ""
+    actor: str = ""
+
+
+class CheckpointTaken(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="checkpoint_taken"):
+    """Somebody has given a name to where the instance stands, to come back to it. Nothing else changes."""
+
+    name: str
+    reason: str = ""
+    actor: str = ""
 
 
 class EventRefused(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="event_refused"):
@@ -258,6 +294,8 @@ class InstancePruned(Fact, frozen=True, kw_only=True, omit_defaults=True, tag="i
 AnyFact = (
     InstanceStarted
     | TransitionTaken
+    | InstanceModified
+    | CheckpointTaken
     | EventRefused
     | EventDiscarded
     | EventSent

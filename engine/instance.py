@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from statewright.engine.events import (
     ENDED,
     AnyFact,
+    CheckpointTaken,
     ChildLink,
     EventDeferred,
     EventDiscarded,
@@ -23,6 +24,7 @@ from statewright.engine.events import (
     Fact,
     InstanceCancelled,
     InstanceFailed,
+    InstanceModified,
     InstancePaused,
     InstanceResumed,
     InstanceStarted,
@@ -45,8 +47,9 @@ class Instance(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     configuration: active states in document order (after completion, those before the final exit). timers: pending
     ones by id. deferred: triggers that wait while it is paused, in order. parent: who has invoked it. children: the
-    active ones by the id of their invoke. bound: the states whose late-bound data has its values. cancellable: effects
-    without a result that are cancelled when a state is left: effect id -> that state. Times are ns UTC.
+    active ones by the id of their invoke. bound: the states whose late-bound data has its values. cancellable: by
+    state, the effects without a result that are cancelled when it is left. checkpoints: by name, the sequence of the
+    fact that recorded each. Times are ns UTC.
     """
 
     id: str
@@ -69,7 +72,8 @@ class Instance(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     parent: ParentLink | None = None
     children: Mapping[str, ChildLink] = {}
     bound: tuple[str, ...] = ()
-    cancellable: Mapping[str, str] = {}
+    cancellable: Mapping[str, tuple[str, ...]] = {}
+    checkpoints: Mapping[str, int] = {}
 
 
 def evolve(instance: Instance | None, fact: Fact) -> Instance:
@@ -82,6 +86,8 @@ def evolve(instance: Instance | None, fact: Fact) -> Instance:
         return _moved(instance, fact)
     if isinstance(fact, EventRefused | EventDiscarded | EventSent):
         return _noted(instance, fact)
+    if isinstance(fact, InstanceModified):
+        return _modified(instance, fact)
     if isinstance(fact, EventDeferred):
         return replace(_noted(instance, fact), deferred=(*instance.deferred, fact.trigger))
     return _lifecycle(instance, fact)
@@ -150,34 +156,85 @@ def _moved(instance: Instance, fact: TransitionTaken) -> Instance:
         _children(instance, fact) if fact.children_started or fact.children_ended else instance.children,
         instance.bound + fact.bound,
         _still_cancellable(instance, fact) if instance.cancellable or fact.effects else instance.cancellable,
+        instance.checkpoints,
     )
 
 
-def _cancellable(effects: tuple[RequestedEffect, ...]) -> dict[str, str]:
-    return {e.effect_id: e.policy.until for e in effects if e.policy is not None and e.policy.until}
+def _modified(instance: Instance, fact: InstanceModified) -> Instance:
+    """Elsewhere, and if it had ended begun again: what it was asked and told before is still as it was."""
+    ended = fact.status in ENDED
+    moved = replace(
+        instance,
+        definition=fact.definition,
+        version=fact.version,
+        digest=fact.digest,
+        status=fact.status,
+        configuration=fact.configuration,
+        context=fact.context,
+        sequence=fact.sequence,
+        updated_at=fact.time,
+        ended_at=fact.time if ended else None,
+        history=fact.history,
+        timers={} if ended else _timers(instance, fact),
+        deferred=_without_left(instance, fact, instance.deferred),
+        serial=fact.serial,
+        output=fact.output,
+        error=fact.error,
+    )
+    children, cancellable = _children(instance, fact), _still_cancellable(instance, fact)
+    return replace(moved, children=children, bound=fact.bound, cancellable=cancellable)
 
 
-def _still_cancellable(instance: Instance, fact: TransitionTaken) -> Mapping[str, str]:
+def _cancellable(effects: tuple[RequestedEffect, ...]) -> dict[str, tuple[str, ...]]:
+    return _with({}, effects)
+
+
+def _with(cancellable: dict[str, tuple[str, ...]], effects: tuple[RequestedEffect, ...]) -> dict[str, tuple[str, ...]]:
+    for effect in effects:
+        if effect.policy is not None and (until := effect.policy.until):
+            cancellable[until] = (*cancellable.get(until, ()), effect.effect_id)
+    return cancellable
+
+
+def _still_cancellable(instance: Instance, fact: TransitionTaken | InstanceModified) -> Mapping[str, tuple[str, ...]]:
     if fact.status in ENDED:
         return {}
-    before = {effect_id: until for effect_id, until in instance.cancellable.items() if until not in fact.exited}
-    if fact.trigger.kind == "effect":
-        before.pop(effect_of(fact.trigger), None)
-    return before | _cancellable(fact.effects)
+    after = dict(instance.cancellable)
+    left = [effect_id for state in fact.exited for effect_id in after.pop(state, ())]
+    after = _with(after, fact.effects)
+    if (
+        isinstance(fact, InstanceModified)
+        or fact.trigger.kind != "effect"
+        or (performed := effect_of(fact.trigger)) in left
+    ):
+        return after  # As a rule the result is what its state waited for.
+    return _without(after, performed)
 
 
-def _children(instance: Instance, fact: TransitionTaken) -> Mapping[str, ChildLink]:
+def _without(cancellable: Mapping[str, tuple[str, ...]], effect_id: str) -> Mapping[str, tuple[str, ...]]:
+    """Once the result of `effect_id` is there."""
+    state = next((state for state, effects in cancellable.items() if effect_id in effects), None)
+    if state is None:
+        return cancellable
+    rest = dict(cancellable)
+    rest[state] = tuple(effect for effect in cancellable[state] if effect != effect_id)
+    if not rest[state]:
+        del rest[state]
+    return rest
+
+
+def _children(instance: Instance, fact: TransitionTaken | InstanceModified) -> Mapping[str, ChildLink]:
     children = {invokeid: child for invokeid, child in instance.children.items() if invokeid not in fact.children_ended}
     return children | {child.invokeid: child for child in fact.children_started}
 
 
-def _timers(instance: Instance, fact: TransitionTaken) -> Mapping[str, PendingTimer]:
-    fired = fact.trigger.kind == "timer"
+def _timers(instance: Instance, fact: TransitionTaken | InstanceModified) -> Mapping[str, PendingTimer]:
+    fired = fact.trigger if isinstance(fact, TransitionTaken) and fact.trigger.kind == "timer" else None
     if not (fired or fact.timers_set or fact.timers_cancelled):
         return instance.timers
     timers = dict(instance.timers)
-    if fired:
-        _use_up(timers, fact.trigger)
+    if fired is not None:
+        _use_up(timers, fired)
     for timer_id in fact.timers_cancelled:
         timers.pop(timer_id, None)
     for timer in fact.timers_set:
@@ -229,9 +286,7 @@ def _noted(instance: Instance, fact: EventRefused | EventDiscarded | EventSent |
         deferred=_still_deferred(instance, fact.trigger),
     )
     if instance.cancellable and fact.trigger.kind == "effect" and not isinstance(fact, EventDeferred):
-        rest = dict(instance.cancellable)
-        rest.pop(effect_of(fact.trigger), None)
-        return replace(noted, cancellable=rest)
+        return replace(noted, cancellable=_without(instance.cancellable, effect_of(fact.trigger)))
     return noted
 
 
@@ -239,9 +294,15 @@ def _deferred_after(instance: Instance, fact: TransitionTaken) -> tuple[Trigger,
     """What still waits after a macrostep. A timer that was due while the instance was paused is dropped when what came
     before it cancels it or sets it anew, as it would have been had nobody paused; so is an effect's result when the
     state that waits for it is left."""
-    deferred = _still_deferred(instance, fact.trigger)
+    return _without_left(instance, fact, _still_deferred(instance, fact.trigger))
+
+
+def _without_left(
+    instance: Instance, fact: TransitionTaken | InstanceModified, deferred: tuple[Trigger, ...]
+) -> tuple[Trigger, ...]:
+    """`deferred` without what belongs to what `fact` has left or set anew."""
     if deferred and instance.cancellable and fact.exited:
-        gone = {effect_id for effect_id, until in instance.cancellable.items() if until in fact.exited}
+        gone = {effect_id for state in fact.exited for effect_id in instance.cancellable.get(state, ())}
         deferred = tuple(trigger for trigger in deferred if trigger.kind != "effect" or effect_of(trigger) not in gone)
     if deferred and (fact.timers_cancelled or fact.timers_set):
         gone = {*fact.timers_cancelled, *(timer.timer_id for timer in fact.timers_set)}
@@ -263,6 +324,8 @@ def _lifecycle(instance: Instance, fact: Fact) -> Instance:
     moved = replace(instance, sequence=fact.sequence, updated_at=fact.time)
     if isinstance(fact, InstancePaused):
         return replace(moved, status="paused")
+    if isinstance(fact, CheckpointTaken):
+        return replace(moved, checkpoints={**instance.checkpoints, fact.name: fact.sequence})
     if isinstance(fact, InstanceResumed):
         return replace(moved, status="active")
     if isinstance(fact, InstanceCancelled):

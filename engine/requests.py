@@ -9,9 +9,10 @@ from typing import Any, Literal
 import msgspec
 
 from statewright.engine.errors import InvalidError, TooLargeError
-from statewright.engine.events import ParentLink, Status, Trigger
+from statewright.engine.events import ParentLink, RestoredStep, Status, Trigger
 from statewright.engine.instance import result_id
-from statewright.statecharts.facts import Json
+from statewright.statecharts.chart import Chart
+from statewright.statecharts.facts import Json, StepRecord
 
 PAYLOAD_DEPTH_MAX = 64
 """How deep lists and maps may nest in it."""
@@ -84,6 +85,37 @@ class ControlRequest(msgspec.Struct, frozen=True):
     actor: str = ""
 
 
+class ModifyRequest(msgspec.Struct, frozen=True):
+    """Put an instance elsewhere (`engine/modification.py` says what that means).
+
+    expected_sequence: that of the fact after which it was decided. chart: what the instance runs from now on, stored
+    already. targets: the states to be in. keep: those that it is in and that are not left. context: all of it; None
+    leaves it as it is. steps: records of steps, before those that entering the states makes. steps_restored: steps that
+    stand as an earlier fact has said. activate: if it is paused, it goes on; an instance that had ended always does.
+    """
+
+    instance_id: str
+    expected_sequence: int
+    chart: Chart
+    targets: tuple[str, ...]
+    keep: tuple[str, ...] = ()
+    context: Mapping[str, Any] | None = None
+    steps: tuple[StepRecord, ...] = ()
+    steps_restored: tuple[RestoredStep, ...] = ()
+    activate: bool = False
+    reason: str = ""
+    actor: str = ""
+
+
+class CheckpointRequest(msgspec.Struct, frozen=True):
+    """Give a name to where an instance stands."""
+
+    instance_id: str
+    name: str
+    reason: str = ""
+    actor: str = ""
+
+
 class TimerDue(msgspec.Struct, frozen=True):
     """A pending timer's time has come. Dropped if the instance no longer waits for it.
 
@@ -148,6 +180,8 @@ Request = (
     ExternalEvent
     | StartRequest
     | ControlRequest
+    | ModifyRequest
+    | CheckpointRequest
     | TimerDue
     | EffectResult
     | MessageArrived

@@ -44,10 +44,11 @@ class Resident:
         self.seen = seen
         self.complete = complete
 
-    def advance(self, instance: Instance, snapshot: Snapshot, fresh: Seen) -> None:
+    def advance(self, instance: Instance, snapshot: Snapshot, machine: ChartMachine, fresh: Seen) -> None:
         """Take in what was committed."""
         self.instance = instance
         self.snapshot = snapshot
+        self.machine = machine
         self.seen.update(fresh)
         self.trim()
 

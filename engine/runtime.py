@@ -192,8 +192,9 @@ class Runtime:
         while none is, half of what has arrived is taken, so that the other half is decided while that is written."""
         queue, recording = self._queue, self._recording
         if self._under_way is None:
-            waiting = len(queue)
-            size = waiting if waiting < OVERLAP_MIN else waiting // 2
+            size = len(queue)
+            if size >= OVERLAP_MIN and queue[0].request.instance_id != queue[-1].request.instance_id:
+                size //= 2  # What is asked of one instance alone can't overlap.
             return [queue.popleft() for _ in range(min(size, BATCH_MAX))]
         batch: list[Delivery] = []
         held: list[Delivery] = []
@@ -363,11 +364,12 @@ class Runtime:
         snapshots = []
         for draft in unit.drafts.values():
             resident, instance = draft.resident, draft.instance
+            every = max(SNAPSHOT_EVERY, len(instance.configuration))  # One of many states is long.
             if draft.before is None:
                 self.residents.put(resident)
-            elif instance.sequence // SNAPSHOT_EVERY > draft.before.sequence // SNAPSHOT_EVERY:
+            elif instance.sequence // every > draft.before.sequence // every:
                 snapshots.append(instance)
-            resident.advance(instance, draft.snapshot, draft.fresh)
+            resident.advance(instance, draft.snapshot, draft.machine, draft.fresh)
             if instance.status == "failed" and (draft.before is None or draft.before.status != "failed"):
                 _LOG.error("instance '%s' has failed: %s", instance.id, instance.error, extra={"instance": instance.id})
         self.recorded += len(unit.facts)
@@ -387,9 +389,8 @@ class Runtime:
         """Whether a commit that failed is in the log all the same (the answer may have been lost on its way)."""
         if isinstance(error, IntegrityError) or not unit.facts:
             return False
-        first = unit.facts[0]
         try:
-            return await self.on_reader(self._log.holds, first)
+            return await self.on_reader(self._log.holds, unit.facts[0])
         except Exception:  # Not known yet: reading its instance again, before anything is answered, will tell.
             return False
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from statewright.engine.events import Fact, Trigger
+from statewright.engine.events import Fact, InstanceModified, RestoredStep, Trigger
 from statewright.statecharts.facts import StepRecord
 
 BEGINNING = frozenset({"pending", "running"})
@@ -38,7 +38,14 @@ class StepRow(NamedTuple):
 def step_rows(fact: Fact) -> list[StepRow]:
     """What `fact` records about steps, in order; of any kind of fact that has `steps`."""
     records: tuple[StepRecord, ...] = getattr(fact, "steps", ())
-    return [_row(fact, record) for record in records]
+    rows = [_row(fact, record) for record in records]
+    if isinstance(fact, InstanceModified):
+        rows += [StepRow(fact.instance_id, *_restored(step)) for step in fact.steps_restored]
+    return rows
+
+
+def _restored(step: RestoredStep) -> tuple[str, str, int, int | None, int | None]:
+    return step.step, step.status, step.sequence, step.started_at, step.ended_at
 
 
 def fold_steps(facts: Iterable[Fact]) -> list[StepRow]:

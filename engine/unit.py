@@ -27,18 +27,21 @@ from statewright.engine.definitions import Definitions
 from statewright.engine.errors import BusyError, IdReusedError, InvalidError, NotFoundError
 from statewright.engine.events import ENDED, EventRefused, Fact, ParentLink, PendingTimer, Trigger
 from statewright.engine.instance import Instance, evolve, timer_trigger_id
+from statewright.engine.modification import decide_checkpoint, decide_modified
 from statewright.engine.recorder import Changes, InboxRow
 from statewright.engine.relatives import GENERATIONS_MAX, is_stale
 from statewright.engine.requests import (
     EFFECT_SOURCE,
     REASON_CHARS_MAX,
     TIMER_SOURCE,
+    CheckpointRequest,
     ChildCancelled,
     ControlRequest,
     EffectEnded,
     EffectResult,
     ExternalEvent,
     MessageArrived,
+    ModifyRequest,
     Outcome,
     Request,
     Started,
@@ -87,12 +90,13 @@ Answer = Outcome | Started | FirstOutcome | FirstStart | Exception | None
 class Draft:
     """An instance being worked on: where it stood before, and where it stands with the facts of this unit."""
 
-    __slots__ = ("before", "fresh", "instance", "resident", "snapshot")
+    __slots__ = ("before", "fresh", "instance", "machine", "resident", "snapshot")
 
     def __init__(self, resident: Resident, before: Instance | None) -> None:
         self.resident = resident
         self.before = before
         self.instance = resident.instance
+        self.machine = resident.machine
         self.snapshot: Snapshot = resident.snapshot
         self.fresh: dict[tuple[str, str], tuple[int, bytes]] = {}
 
@@ -121,6 +125,8 @@ class Unit:
             TimerDue: self._timer,
             EffectResult: self._result,
             ControlRequest: self._control,
+            ModifyRequest: self._modify,
+            CheckpointRequest: self._checkpoint,
             MessageArrived: self._message,
             ChildCancelled: self._child_cancelled,
             EffectEnded: self._effect_ended,
@@ -188,7 +194,7 @@ class Unit:
     def _event(self, request: ExternalEvent) -> Answer:
         draft = self._draft(request.instance_id)
         check_event(request)
-        if request.name in draft.resident.machine.delay_events:
+        if request.name in draft.machine.delay_events:
             raise InvalidError(f"expected an event that can be sent, got '{request.name}', which only a timer brings")
         data, encoded = as_json("the event's data", request.data)
         digest = content_digest(request.name, request.actor, encoded)
@@ -245,7 +251,8 @@ class Unit:
 
     def _take_result(self, draft: Draft, request: EffectResult, result: Trigger) -> Fact:
         instance = draft.instance
-        if request.until and request.effect_id not in instance.cancellable and instance.status not in ENDED:
+        waited_for = instance.cancellable.get(request.until, ())
+        if request.until and request.effect_id not in waited_for and instance.status not in ENDED:
             reason = f"effect '{request.effect_id}' was cancelled: state '{request.until}' was left"
             fact = decide_discarded(instance, result, reason, now=self._now)
             self._record(draft, fact)
@@ -270,7 +277,7 @@ class Unit:
         if request.instance_id in self.drafts or request.instance_id in self._residents:
             draft = self._draft(request.instance_id)
             if draft.instance.status not in ENDED:
-                step = draft.resident.machine.stop(draft.snapshot)
+                step = draft.machine.stop(draft.snapshot)
                 self._record(draft, decide_stopped(draft.instance, step, now=self._now))
         return self._effect_ended(request)
 
@@ -285,14 +292,46 @@ class Unit:
         check_text("the reason", request.reason, REASON_CHARS_MAX)
         fact = decide_control(draft.instance, request.action, reason=request.reason, actor=request.actor, now=self._now)
         if isinstance(fact, str):
-            self._require_certainty(request.instance_id)
-            instance = draft.instance
-            return Outcome("refused", fact, instance.sequence, instance.configuration, instance.status)
+            return self._refused(draft, fact)
         self._record(draft, fact)
         if request.action == "resume":
-            while draft.instance.deferred:
-                self._apply(draft, draft.instance.deferred[0])
+            self._apply_deferred(draft)
         return _outcome(fact, draft.instance)
+
+    def _modify(self, request: ModifyRequest) -> Answer:
+        draft = self._draft(request.instance_id)
+        check_text("the actor", request.actor)
+        check_text("the reason", request.reason, REASON_CHARS_MAX)
+        decided = decide_modified(draft.instance, draft.machine, request, now=self._now)
+        if isinstance(decided, str):
+            return self._refused(draft, decided)
+        fact, draft.snapshot = decided
+        draft.machine = request.chart.machine
+        self._record(draft, fact)
+        if draft.instance.status != "paused":
+            self._apply_deferred(draft)
+        return _outcome(fact, draft.instance)
+
+    def _checkpoint(self, request: CheckpointRequest) -> Answer:
+        draft = self._draft(request.instance_id)
+        check_text("the actor", request.actor)
+        check_text("the reason", request.reason, REASON_CHARS_MAX)
+        name, reason, actor = request.name, request.reason, request.actor
+        fact = decide_checkpoint(draft.instance, name, reason=reason, actor=actor, now=self._now)
+        if isinstance(fact, str):
+            return self._refused(draft, fact)
+        self._record(draft, fact)
+        return _outcome(fact, draft.instance)
+
+    def _apply_deferred(self, draft: Draft) -> None:
+        while draft.instance.deferred:
+            self._apply(draft, draft.instance.deferred[0])
+
+    def _refused(self, draft: Draft, reason: str) -> Outcome:
+        """A request that changes nothing, and of which nothing is recorded."""
+        instance = draft.instance
+        self._require_certainty(instance.id)
+        return Outcome("refused", reason, instance.sequence, instance.configuration, instance.status)
 
     def _require_certainty(self, instance_id: str) -> None:
         if instance_id in self._doubtful:
@@ -317,7 +356,7 @@ class Unit:
 
     def _step(self, draft: Draft, trigger: Trigger) -> Fact:
         """What the chart makes of `trigger`: where an instance meets its chart."""
-        instance, machine, before = draft.instance, draft.resident.machine, draft.snapshot
+        instance, machine, before = draft.instance, draft.machine, draft.snapshot
         step = machine.step(before, _event_of(trigger))
         if step.reason and _is_failure(trigger, machine, before):
             error = f"{trigger.name}: {trigger.data['message']}"

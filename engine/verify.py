@@ -48,7 +48,7 @@ class Verification(msgspec.Struct):
 class _Folded:
     """One instance as its facts tell it, with what they say about its other rows."""
 
-    __slots__ = ("cancelled", "closing", "effects", "inbox", "instance", "is_closed", "steps", "waiting")
+    __slots__ = ("cancelled", "closed", "effects", "inbox", "instance", "steps", "waiting")
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
@@ -57,10 +57,8 @@ class _Folded:
         self.effects: dict[str, EffectRow] = {}
         self.steps: dict[str, StepRow] = {}
         self.cancelled: set[str] = set()
-        self.closing: set[str] = set()
-        """The effects that were asked for when it was cancelled, and so are not."""
-        self.is_closed = False
-        """Whether it was cancelled from outside."""
+        self.closed: set[str] = set()
+        """The effects that were dropped because it was cancelled, unless they had a result by then."""
 
 
 def verify_store(url: str) -> Verification:
@@ -156,13 +154,12 @@ def _note(one: _Folded, fact: AnyFact, partitions: int, found: Verification) -> 
     if trigger is not None and trigger.kind != "timer":
         _note_identity(one, trigger, fact, found)
     asked = {row.effect_id: row for row in effect_rows(fact, partitions, fact.time)}
+    if isinstance(fact, InstanceCancelled):
+        one.closed |= {row.effect_id for row in one.effects.values() if row.kind not in LASTING}
     one.effects |= asked
     for row in step_rows(fact):
         one.steps[row.step] = after(one.steps.get(row.step), row)
     one.cancelled.update(getattr(fact, "effects_cancelled", ()))
-    if isinstance(fact, InstanceCancelled):
-        one.closing |= asked.keys()
-        one.is_closed = True
 
 
 def _note_identity(one: _Folded, trigger: Trigger, fact: AnyFact, found: Verification) -> None:
@@ -264,10 +261,12 @@ def _states(one: _Folded, row: EffectRow, folded: dict[str, _Folded], pruned: se
         return ("done", "failed")
     elif row.effect_id in one.cancelled:
         return ("cancelled", *_ASIDE)
-    if one.instance.status != "cancelled" or row.effect_id in one.closing or row.kind in LASTING:
-        return ("pending", "running", *_ASIDE)
-    # Where the chart itself has ended as cancelled, what it asked for goes on, but isn't retried from parking.
-    return ("cancelled", *_ASIDE) if one.is_closed else ("pending", "running", "cancelled", *_ASIDE)
+    if row.effect_id in one.closed:
+        return ("cancelled", *_ASIDE)
+    if one.instance.status == "cancelled" and row.kind not in LASTING:
+        # The chart itself has ended so: what it asked for goes on, but isn't retried from parking.
+        return ("pending", "running", "cancelled", *_ASIDE)
+    return ("pending", "running", *_ASIDE)
 
 
 def _has_arrived(row: EffectRow, folded: dict[str, _Folded]) -> bool:

@@ -8,8 +8,10 @@ What is counted:
 - `entered`: how many times it was entered; of a final state, how many runs came through it.
 - dwell: from entering to leaving, the end of the run included; a state in which a run ended the moment it was
   entered has none.
-- duration: from the start of a run to its end, however it ended.
-An instance that was pruned counts as it did: its tombstone keeps the figures that its facts came to.
+- duration: from the start of a run to its end, however it ended. A run that goes on after its end (`instance_modified`)
+  is one that has not ended, and once it ends has another duration, from when it went on.
+An instance that was pruned counts as it did: its tombstone keeps the figures that its facts came to. One that runs a
+definition derived from its own counts with the version that it was started with.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from statewright.engine.events import (
     Fact,
     InstanceCancelled,
     InstanceFailed,
+    InstanceModified,
     InstancePaused,
     InstancePruned,
     InstanceResumed,
@@ -38,6 +41,8 @@ from statewright.projections.histogram import Histogram
 
 KEPT = "metrics"
 """The name of what tombstones keep for this fold."""
+KEPT_VERSION = "metrics_version"
+"""The version that it counts with: an instance may have been modified to run another since."""
 
 Key = tuple[str, str]
 """(definition, version)."""
@@ -143,7 +148,9 @@ class Metrics:
             run = self.runs[fact.instance_id]
             figures = self._figures(run)
         if isinstance(fact, Macrostep):
-            if not isinstance(fact, InstanceStarted):
+            if isinstance(fact, InstanceModified):
+                _go_on(figures, run, fact)
+            elif not isinstance(fact, InstanceStarted):
                 figures.transitions += 1
             _move(figures, run, fact)
         else:
@@ -153,7 +160,8 @@ class Metrics:
         """What the pruned facts had come to; if they have been folded before, the run is known and it is counted."""
         if fact.instance_id in self.runs:
             return
-        run = self.runs[fact.instance_id] = Run(fact.definition, fact.version, fact.started_at, fact.status)
+        version = fact.kept.get(KEPT_VERSION, fact.version)
+        run = self.runs[fact.instance_id] = Run(fact.definition, version, fact.started_at, fact.status)
         self._figures(run).merge(msgspec.convert(fact.kept.get(KEPT, {}), Figures, str_keys=True))
 
     def _figures(self, run: Run) -> Figures:
@@ -164,12 +172,13 @@ class Metrics:
         return found
 
 
-def kept_of(facts: Iterable[Fact]) -> Mapping[str, Any]:
+def kept_of(facts: Collection[Fact]) -> Mapping[str, Any]:
     """What a tombstone keeps for the metrics (`InstancePruned.kept`), from all facts of one instance that has ended."""
     metrics = Metrics()
     metrics.apply_all(facts)
-    (figures,) = metrics.figures.values()
-    return {KEPT: msgspec.to_builtins(figures, str_keys=True)}
+    (((_, version), figures),) = metrics.figures.items()
+    kept = {KEPT: msgspec.to_builtins(figures, str_keys=True)}
+    return kept | {KEPT_VERSION: version} if any(isinstance(fact, InstanceModified) for fact in facts) else kept
 
 
 def _note(figures: Figures, run: Run, fact: Fact) -> None:
@@ -209,6 +218,15 @@ def _move(figures: Figures, run: Run, fact: Macrostep) -> None:
             run.open[name] = fact.time
     if fact.status in ENDED:
         _end(figures, run, fact.status, fact.time, entered=fact.entered)
+
+
+def _go_on(figures: Figures, run: Run, fact: InstanceModified) -> None:
+    """What has ended runs again; what was paused may."""
+    if run.status in ENDED:
+        run.started_at = fact.time
+    going_on: Status = "paused" if fact.status == "paused" else "active"
+    if run.status != going_on:
+        _set_status(figures, run, going_on)
 
 
 def _is_active(name: str, fact: Macrostep, was_open: Collection[str]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from statewright.engine.events import Fact, InstanceStarted, Macrostep, Trigger
+from statewright.engine.events import Fact, InstanceModified, InstanceStarted, Macrostep, Trigger
 from statewright.engine.instance import Instance, evolve
 
 _MISSING = object()
@@ -32,15 +32,18 @@ class Entry(NamedTuple):
 
     @property
     def changes(self) -> dict[str, tuple[Any, Any]]:
-        """Each context key that has another value now -> (old, new); a key that was not there was None."""
+        """Each context key that has another value now -> (old, new); None for one that was not there, or is gone."""
         if not isinstance(self.fact, Macrostep):
             return {}
         before: Mapping[str, Any] = self.before.context if self.before else {}
-        return {
+        changed = {
             key: (before.get(key), value)
             for key, value in self.fact.context.items()
             if before.get(key, _MISSING) != value
         }
+        if isinstance(self.fact, InstanceModified):
+            changed |= {key: (value, None) for key, value in before.items() if key not in self.fact.context}
+        return changed
 
 
 def timeline(facts: Iterable[Fact], instance: Instance | None = None) -> Iterator[Entry]:

@@ -51,11 +51,13 @@ def _transition(chart: Chart, taken: Taken, verdicts: Iterable[Verdict]) -> Char
     """The transition that a fact speaks of. Of several between the same states on the same event it was the first
     whose guard held, or the one without a guard."""
     machine = chart.machine
-    bit = machine.by_id[taken.source].bit if taken.source in machine.by_id else machine.root.bit
+    state = machine.by_id.get(taken.source) if taken.source else machine.root
+    if state is None:  # Of a definition that the instance has left (`instance_modified`).
+        return None
     handlers = machine.handlers(taken.event) if taken.event else machine.eventless
     fitting = [
         candidate.transition
-        for candidate in handlers.by_bit.get(bit, ())
+        for candidate in handlers.by_bit.get(state.bit, ())
         if candidate.transition.target_ids == taken.targets
     ]
     passed = {verdict.guard for verdict in verdicts if verdict.passed and _same(verdict, taken)}

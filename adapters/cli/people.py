@@ -13,7 +13,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from statewright.adapters.cli.output import clean, duration, moment, relative, value
-from statewright.engine.events import Fact, InstanceStarted, Macrostep, RequestedEffect, Trigger
+from statewright.engine.events import (
+    CheckpointTaken,
+    Fact,
+    InstanceModified,
+    InstanceStarted,
+    Macrostep,
+    RequestedEffect,
+    Trigger,
+)
 from statewright.engine.recorder import EffectRow, TimerRow
 from statewright.projections.metrics import Figures
 from statewright.projections.timeline import Entry
@@ -199,8 +207,10 @@ def what(fact: Fact) -> str:
     if isinstance(fact, InstanceStarted):
         parent = f" by {fact.parent.instance_id}" if fact.parent is not None else ""
         return f"started {fact.definition} version {clean(fact.version)}{parent}"
-    if isinstance(fact, Macrostep):
+    if isinstance(fact, Macrostep) and name:
         return name
+    if isinstance(fact, CheckpointTaken):
+        return f"checkpoint {clean(fact.name)}"
     # The tag says it in the past tense already: event_refused, instance_paused.
     done = str(fact.__struct_config__.tag).rpartition("_")[2]
     return f"{name} {done}" if name else done
@@ -212,6 +222,8 @@ def details(entry: Entry) -> Iterable[str]:
     for word in ("reason", "error"):
         if text := getattr(fact, word, ""):
             yield f"{word}: {clean(text)}"
+    if isinstance(fact, InstanceModified) and entry.before is not None and fact.digest != entry.before.digest:
+        yield f"version {clean(entry.before.version)} → {clean(fact.version)}"
     for verdict in getattr(fact, "guards", ()):
         yield _guard(verdict)
     for key, (old, new) in entry.changes.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -36,16 +37,17 @@ async def steps(execution: str, /, *, options: Options = DEFAULTS) -> None:
 
     async with wiring.reading(options) as engine, Orchestrator(engine) as orchestrator:
         wiring.say_what_is_withheld(engine)
-        status = await orchestrator.status(execution)
-        results = await orchestrator.step_results(execution)
+        readable = engine.log.ring is not None or not engine.log.is_encrypted
+        results = await orchestrator.step_results(execution, with_data=readable)
         if options.json:
             for result in results.values():
                 output.print_json(result)
             return
+        row = await engine.status(execution)
+        counts = Counter(result.status for result in results.values())
         console = output.console()
         console.print(
-            f"{output.clean(status.workflow_id)} {status.status}: {status.completed_steps} of {status.total_steps} "
-            f"steps completed, {status.failed_steps} failed, {status.skipped_steps} skipped"
+            f"{output.clean(row.definition)} {row.status}: {', '.join(f'{n} {status}' for status, n in counts.items())}"
         )
         console.print(_table(results.values(), now=engine.clock.now()))
 

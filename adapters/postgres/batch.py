@@ -24,7 +24,7 @@ from statewright.engine.ids import instance_of
 from statewright.engine.recorder import Changes, EffectRow, InboxRow, InstanceRow, Lease, TimerRow, last_ends
 from statewright.engine.steps import StepRow, last_rows
 
-_CONSTANT = frozenset({"id", "definition", "version", "started_at", "digest", "parent"})
+_CONSTANT = frozenset({"id", "started_at", "parent"})
 """What an instance keeps for life."""
 
 _LOCK_SPACE = 0x53547772

@@ -1,6 +1,7 @@
 """Runs workflows of steps: performs their steps, and is the front door to their executions."""
 
 from statewright.engine.workflows.calls import Caller, StepCall
+from statewright.engine.workflows.checkpoints import CheckpointExists, CheckpointNotFound
 from statewright.engine.workflows.errors import (
     DependencyNotSatisfied,
     ExecutionNotFound,
@@ -16,9 +17,12 @@ from statewright.engine.workflows.errors import (
 from statewright.engine.workflows.executions import ExecutionMetrics, ExecutionStatus
 from statewright.engine.workflows.orchestrator import Orchestrator
 from statewright.engine.workflows.results import StepResult
+from statewright.engine.workflows.transactions import TransactionNotFound, TransactionStatus
 
 __all__ = [
     "Caller",
+    "CheckpointExists",
+    "CheckpointNotFound",
     "DependencyNotSatisfied",
     "ExecutionMetrics",
     "ExecutionNotFound",
@@ -32,6 +36,8 @@ __all__ = [
     "ServiceNotFound",
     "StepCall",
     "StepResult",
+    "TransactionNotFound",
+    "TransactionStatus",
     "WorkflowExists",
     "WorkflowNotFound",
 ]

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from statewright.engine.clock import SECOND_NS
+from statewright.engine.errors import UnavailableError
 from statewright.engine.events import ENDED
 from statewright.engine.recorder import EffectRow, InstanceRow
 from statewright.engine.workflows.plans import Plan
@@ -76,8 +77,10 @@ def is_over(row: InstanceRow) -> bool:
 
 
 def status_of(row: InstanceRow, plan: Plan) -> ExecutionStatus:
-    """The status that a row says."""
-    context = msgspec.json.decode(row.context) if row.context else {}
+    """The status that a row says. Raises `UnavailableError` if its context is encrypted and there is no key."""
+    context = msgspec.json.decode(row.context or "null")
+    if context is None:
+        raise UnavailableError(f"what execution '{row.id}' has done is encrypted, and its key is not here")
     active: list[str] = msgspec.json.decode(row.configuration)
     counts = {name: int(context.get(name, 0)) for name in ("completed", "failed", "skipped")}
     total = len(plan.steps)

@@ -11,13 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from eventsourcing.persistence import PersistenceError
+
 from statewright.engine.clock import Clock
 from statewright.engine.engine import Engine
 from statewright.engine.errors import AlreadyExistsError, InvalidError, NotFoundError, UnavailableError
 from statewright.engine.events import ENDED
+from statewright.engine.ids import check_id, new_id
 from statewright.engine.recorder import InstanceFilter, InstanceRow, Store
 from statewright.engine.requests import Outcome
+from statewright.engine.workflows import changing, checkpoints, transactions
 from statewright.engine.workflows.calls import Caller
+from statewright.engine.workflows.changing import Given
 from statewright.engine.workflows.errors import (
     ExecutionNotFound,
     InvalidState,
@@ -28,6 +33,7 @@ from statewright.engine.workflows.executions import ExecutionMetrics, ExecutionS
 from statewright.engine.workflows.performer import StepPerformer
 from statewright.engine.workflows.plans import Plan, Plans, workflow_in, workflow_of
 from statewright.engine.workflows.results import StepResult, read_effects, read_results
+from statewright.engine.workflows.transactions import TIMEOUT, Transactions, TransactionStatus
 from statewright.engine.workflows.waiting import Waiting
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.workflows import Workflow, WorkflowDefinition
@@ -85,6 +91,7 @@ class Orchestrator:
         self._plans: Plans | None = None
         self._performer: StepPerformer | None = None
         self._waiting: Waiting | None = None
+        self._transactions: Transactions | None = None
 
     async def __aenter__(self) -> Self:
         """Raises what `Engine.open` and `register` raise."""
@@ -93,6 +100,7 @@ class Orchestrator:
         try:
             self._plans = Plans(self.engine)
             self._waiting = Waiting(self.engine)
+            self._transactions = Transactions(self.engine)
             self._performer = StepPerformer(self.engine, self._plans, *self._callers)
             await self._adopt_stored()
             for workflow in self._given:
@@ -124,12 +132,15 @@ class Orchestrator:
         performer = self._opened
         chart = workflow.chart()
         try:
-            await self.engine.on_writer(lambda: self.engine.definitions.register((chart,), store=True))
+            await self.engine.on_writer(self.engine.definitions.take, chart)
         except AlreadyExistsError as error:
             raise WorkflowExists(
                 f"workflow '{workflow.id}' version '{workflow.version}' is stored with other content; give the changed "
                 "workflow a new version"
             ) from error
+        except PersistenceError as error:
+            raise UnavailableError(f"workflow '{workflow.id}' can't be stored: {error}") from error
+        self.engine.definitions.register((chart,), store=False)  # It is stored; from here on it is the newest.
         performer.register(chart.name, {**self._named_in(workflow_of(chart.definition)), **workflow.functions})
         return workflow
 
@@ -161,14 +172,16 @@ class Orchestrator:
         actor: str = "",
     ) -> str:
         """Start an execution; returns its id once that is durable. The same id and content again is the same execution.
-        Raises `WorkflowNotFound`, `InvalidError`, `TooLargeError`, `AlreadyExistsError` (other content), `BusyError`,
-        `UnavailableError`."""
+        With `transaction` it belongs to that (see `begin_transaction`). Raises `WorkflowNotFound`, `InvalidError`,
+        `TooLargeError`, `AlreadyExistsError` (other content), `BusyError`, `UnavailableError`; `TransactionNotFound`,
+        `InvalidState` (the transaction takes no more executions)."""
         if input is not None and not isinstance(input, Mapping):
             raise InvalidError(f"expected the input of '{workflow_id}' to be a mapping, got {type(input).__name__}")
         await self._chart(workflow_id, version)
         context: dict[str, Any] = {"input": dict(input or {})}
         if transaction:
-            context["transaction"] = transaction
+            id = new_id(self.engine.clock.now()) if id is None else check_id("an execution id", id)  # noqa: A001
+            context = await self._opened_transactions.join(transaction, id, workflow_id, version, input or {}, actor)
         return (await self.engine.start(workflow_id, context, id=id, version=version, actor=actor)).id
 
     async def execute_and_wait(
@@ -223,6 +236,92 @@ class Orchestrator:
         """Go on, first with the results that came meanwhile. Raises as `pause`."""
         await self._execution(execution_id)
         return _done(await self.engine.resume(execution_id, reason=reason, actor=actor), "resumed", execution_id)
+
+    async def checkpoint(self, execution_id: str, name: str, *, reason: str = "", actor: str = "") -> Outcome:
+        """Give a name to where an execution stands, to come back to it with `resume_from`. Raises `CheckpointExists`,
+        `InvalidState` (it has ended, or is rolling back), `InvalidError` (no name), `ExecutionNotFound`, `BusyError`,
+        `UnavailableError`."""
+        await self._execution(execution_id)
+        return await checkpoints.checkpoint(self.engine, execution_id, name, reason=reason, actor=actor)
+
+    async def resume_from(self, execution_id: str, name: str, *, reason: str = "", actor: str = "") -> Outcome:
+        """Go back to a checkpoint and on from there, whether the execution runs, is paused or has ended: steps that had
+        settled by then are not run again, those after it are (docs/workflow-changes.md says what becomes of
+        compensations). Raises `CheckpointNotFound`, `InvalidState` (it is rolling back), `ExecutionNotFound`,
+        `BusyError` (pause it first), `UnavailableError`."""
+        await self._execution(execution_id)
+        return await checkpoints.resume_from(self.engine, execution_id, name, reason=reason, actor=actor)
+
+    async def change(
+        self,
+        execution_id: str,
+        *,
+        add: Iterable[Given] = (),
+        replace: Iterable[Given] = (),
+        remove: Iterable[str] = (),
+        reason: str = "",
+        actor: str = "",
+    ) -> Outcome:
+        """Add, replace or remove steps of a running execution that have not started; what runs goes on. The whole is
+        checked as any workflow. Functions of steps that come from Python are known to this process alone: give them to
+        `Orchestrator.open`, too, for the next. Raises `InvalidWorkflow`, `InvalidState` (a step has started, the
+        execution has ended or is rolling back), `InvalidError`, `ExecutionNotFound`, `BusyError` (pause it first),
+        `UnavailableError`; then nothing has changed."""
+        await self._execution(execution_id)
+        return await changing.change(
+            self.engine,
+            execution_id,
+            add=add,
+            replace=replace,
+            remove=remove,
+            reason=reason,
+            actor=actor,
+            register=self._take_functions,
+        )
+
+    # Transactions
+
+    async def begin_transaction(self, timeout: str = TIMEOUT, *, id: str | None = None, actor: str = "") -> str:  # noqa: A002
+        """Begin a transaction over several executions (`execute(..., transaction=...)`); returns its id. Unless it is
+        committed within `timeout` (`30s`, `PT1H`) it is rolled back. Raises `InvalidError`, `AlreadyExistsError`,
+        `BusyError`, `UnavailableError`."""
+        return await self._opened_transactions.begin(timeout, id=id, actor=actor)
+
+    async def commit_transaction(
+        self, transaction: str, *, timeout: float | None = None, actor: str = ""
+    ) -> TransactionStatus:
+        """Make all its executions final as soon as the steps of all are done, and wait for that (`timeout` in seconds).
+        Raises `InvalidState` if it is rolled back instead (one of them has failed), `ExecutionTimeout` (it goes on),
+        `TransactionNotFound`, `BusyError`, `UnavailableError`."""
+        await self._opened_transactions.commit(transaction, actor=actor)
+        status = await self._until_ended(transaction, timeout)
+        if status.status != "committed":
+            raise InvalidState(f"transaction '{transaction}' was rolled back: {status.error}")
+        return status
+
+    async def rollback_transaction(
+        self, transaction: str, *, reason: str = "", timeout: float | None = None, actor: str = ""
+    ) -> TransactionStatus:
+        """Have all its executions compensate, the newest first, one after another, and wait for that (`timeout` in
+        seconds); nothing more if that is so already. Raises `InvalidState` (it is committed), `ExecutionTimeout` (it
+        goes on), `TransactionNotFound`, `BusyError`, `UnavailableError`."""
+        await self._opened_transactions.roll_back(transaction, reason=reason, actor=actor)
+        return await self._until_ended(transaction, timeout)
+
+    async def transaction_status(self, transaction: str) -> TransactionStatus:
+        """Where it is. Raises `TransactionNotFound`."""
+        return await self._opened_transactions.status(transaction)
+
+    async def _until_ended(self, transaction: str, timeout: float | None) -> TransactionStatus:
+        if self._waiting is None:
+            raise _not_open()
+        return transactions.status_of(await self._waiting.until_over(transaction, self._row, timeout))
+
+    @property
+    def _opened_transactions(self) -> Transactions:
+        if self._transactions is None:
+            raise _not_open()
+        return self._transactions
 
     # Queries
 
@@ -341,6 +440,15 @@ class Orchestrator:
     def _workflow(self, chart: Chart) -> Workflow:
         """What a chart was compiled from, with the functions that are known here."""
         return Workflow.from_tree(chart.definition.meta["workflow"], self._opened.functions(chart.name))
+
+    def _take_functions(self, workflow: Workflow) -> None:
+        """Those of a workflow that was derived for one execution. Raises `InvalidError` for a name that has another."""
+        known = self._opened.functions(workflow.id)
+        for name, function in workflow.functions.items():
+            if known.get(name, function) != function:
+                raise InvalidError(f"workflow '{workflow.id}' has another function '{name}': give it another name")
+        named = self._named_in(workflow_of(workflow.definition()))
+        self._opened.register(workflow.id, {**named, **workflow.functions})
 
     def _named_in(self, workflow: WorkflowDefinition | None) -> dict[str, Callable[..., Any]]:
         """Of the functions given by name, those that the steps of a workflow name."""

@@ -35,7 +35,7 @@ from statewright.engine.workflows.errors import (
 from statewright.engine.workflows.functions import StepFunction
 from statewright.engine.workflows.parameters import resolved
 from statewright.engine.workflows.plans import Needs, Plan, Plans
-from statewright.engine.workflows.results import Data, read_data, read_last
+from statewright.engine.workflows.results import Data, read_data, read_earlier, read_last
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.definition import RunStep, walk_actions
 from statewright.statecharts.facts import Json
@@ -164,21 +164,28 @@ class StepPerformer:
         given: dict[str, Json] = {"input": first, "previous": first, "results": {}}
         data = Data({}, {})
         if needs.steps or needs.before:
-            data, previous = await self._read(self._engine.on_reader, self._read_needed, execution.id, plan, needs)
+            data, previous = await self._read(
+                self._engine.on_reader, self._read_needed, execution.id, plan, needs, step
+            )
             given["results"] = {member: data.steps[member] for member in needs.results if member in data.steps}
             if previous is not None:
                 given["previous"] = previous[0]
         return given, Facts(first, data.steps, given["previous"], given["results"], data.absent)
 
-    def _read_needed(self, execution_id: str, plan: Plan, needs: Needs) -> tuple[Data, tuple[Json] | None]:
-        """On the reading thread. What a fallback has done counts as done by the step that it stands for."""
+    def _read_needed(
+        self, execution_id: str, plan: Plan, needs: Needs, step: WorkflowStep
+    ) -> tuple[Data, tuple[Json] | None]:
+        """On the reading thread. What a fallback has done counts as done by the step that it stands for. To undo a step
+        that was to be done again (`checkpoints.py`), what it had done before counts."""
         log = self._engine.log
         steps, absent = {}, {}
         if needs.steps:
             found = read_data(log, execution_id, plan.with_fallbacks(needs.steps))
             absent = dict(found.absent)
-            done = ((step, plan.stand_in(step, found.steps)) for step in needs.steps)
-            steps = {step: found.steps[by] for step, by in done if by in found.steps}
+            done = ((name, plan.stand_in(name, found.steps)) for name in needs.steps)
+            steps = {name: found.steps[by] for name, by in done if by in found.steps}
+            if step.id not in plan.steps:
+                steps |= read_earlier(log, execution_id, needs.steps.difference(steps))
         return Data(steps, absent), read_last(log, execution_id, plan.line, needs.before) if needs.before else None
 
     async def _read(self, reading: Callable[..., Awaitable[T]], *args: Any) -> T:

@@ -69,6 +69,21 @@ def read_data(log: InstanceLog, execution_id: str, steps: Collection[str]) -> Da
     return Data(found, absent)
 
 
+def read_earlier(log: InstanceLog, execution_id: str, steps: Collection[str]) -> dict[str, Json]:
+    """The data with which these steps were last completed, of those that ever were, whatever has become of them since.
+    Reads the history, so it is for what is rare."""
+    found: dict[str, Json] = {}
+    for fact in reversed(log.facts(execution_id)) if steps else ():
+        for record in getattr(fact, "steps", ()):
+            trigger: Trigger | None = getattr(fact, "trigger", None)
+            step = record.step
+            if record.status == "completed" and step in steps and step not in found and trigger is not None:
+                found[step] = trigger.data if _is_of(trigger, step) else None
+        if len(found) == len(steps):
+            break
+    return found
+
+
 def read_last(log: InstanceLog, execution_id: str, line: Sequence[Sequence[str]], before: int) -> tuple[Json] | None:
     """The data of the last of the first `before` places of `line` of which a step is completed, None if there is none.
     Costs what is passed over on the way, no more."""

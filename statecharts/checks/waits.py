@@ -15,7 +15,7 @@ _SAID: dict[type, str] = {d.Raise: "raised", d.Send: "sent"}
 def unheard(subject: Subject) -> Iterator[Fault]:
     """Events that the chart raises or sends to itself and nowhere handles."""
     for action in d.walk_actions(subject.definition):
-        if isinstance(action, d.Send) and action.target not in ("", "#_internal"):
+        if isinstance(action, d.Send) and (action.targetexpr or action.target not in ("", "#_internal")):
             continue
         if isinstance(action, d.Raise | d.Send) and action.event and not subject.machine.handlers(action.event).states:
             message = f"event {action.event!r} is {_SAID[type(action)]}, but no transition handles it"

@@ -77,6 +77,7 @@ class _Compiler:
             *(d.Declaration(name=name, type="int", default=0) for name in ("completed", "failed", "skipped")),
             d.Declaration(name="error", type="string?"),
             d.Declaration(name="transaction", type="string", default=""),
+            d.Declaration(name="execution", type="string", default=""),
             *(d.Declaration(name=name, type="dyn?") for name in self.results.values()),
         ]
         if self.undone:

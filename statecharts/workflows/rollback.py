@@ -115,6 +115,7 @@ def endings(undone: Rollbacks) -> tuple[d.State, ...]:
         d.State(
             id="prepared",
             description="All steps of a transaction's execution are done.",
+            entry=_report("member.prepared"),
             transitions=(
                 d.Transition(events=("workflow.commit",), target=("completed",)),
                 d.Transition(
@@ -125,6 +126,15 @@ def endings(undone: Rollbacks) -> tuple[d.State, ...]:
             ),
         ),
         d.State(id="completed", type="final"),
-        d.State(id="failed", type="final", status="failed"),
-        d.State(id="cancelled", type="final", status="cancelled"),
+        d.State(id="failed", type="final", status="failed", entry=_report("member.ended", "failed")),
+        d.State(id="cancelled", type="final", status="cancelled", entry=_report("member.ended", "cancelled")),
     )
+
+
+def _report(event: str, status: str = "") -> Actions:
+    """Tells the transaction's coordinator, an instance of its own, if there is one."""
+    data: dict[str, d.Json] = {"execution": "context.execution"}
+    if status:
+        data |= {"status": f"'{status}'", "error": "context.error"}
+    sent = d.Send(event=event, targetexpr="'#_scxml_' + context.transaction", data=data)
+    return (d.If(branches=(d.Branch(guard="context.transaction != ''", actions=(sent,)),)),)

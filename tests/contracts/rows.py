@@ -29,11 +29,13 @@ def instance(
     ended_at: int | None = None,
     error: str = "",
     parent: str | None = None,
+    version: str = "1",
+    digest: str = "0" * 64,
 ) -> InstanceRow:
     return InstanceRow(
         instance_id,
         definition,
-        "1",
+        version,
         status,
         configuration,
         context,
@@ -41,7 +43,7 @@ def instance(
         10 * SECOND,
         (10 + sequence) * SECOND,
         ended_at,
-        "0" * 64,
+        digest,
         error,
         parent,
     )

@@ -44,6 +44,17 @@ def test_an_instance_has_one_row_which_the_last_write_decides(recorder: Instance
     assert recorder.select_instance("b") is None
 
 
+def test_an_instance_that_has_ended_may_go_on_with_another_definition(recorder: InstanceRecorder) -> None:
+    ended = instance(status="failed", sequence=4, ended_at=14, error="boom")
+    recorder.insert_events([], changes=Changes(instances=[instance(), instance("b")]))
+    recorder.insert_events([], changes=Changes(instances=[ended]))
+    going_on = instance(sequence=5, version="1+d3r1v3d0", digest="1" * 64)
+    recorder.insert_events([], changes=Changes(instances=[going_on]))
+    assert recorder.select_instance("a") == going_on
+    assert recorder.select_instances(InstanceFilter(status="active")) == [going_on, instance("b")]
+    assert recorder.select_instances(InstanceFilter(status="failed")) == []
+
+
 @pytest.fixture
 def many(recorder: InstanceRecorder) -> dict[str, InstanceRow]:
     """Ten instances i-0 to i-9, written in another order than that of their ids."""

@@ -13,7 +13,7 @@ from tests.postgres_server import new_url
 ON_POSTGRES_TOO = frozenset(
     {"test_batches", "test_lifecycle", "test_timers", "test_effects", "test_children", "test_recovery"}
     | {"test_failed_commits", "test_send", "test_start", "test_parking", "test_pruning", "test_schedules"}
-    | {"test_effect_policies", "test_effect_cancellation"}
+    | {"test_effect_policies", "test_effect_cancellation", "test_modification"}
 )
 """The modules whose tests run on both stores; the marker `sqlite` excepts what is about a file."""
 

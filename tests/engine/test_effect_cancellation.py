@@ -22,7 +22,7 @@ def world(tmp_path: Path, store_url: str) -> World:
 async def test_leaving_the_state_cancels_the_effect_in_the_same_transaction(world: World) -> None:
     async with world:
         await begin(world, "bind")
-        assert (await world.engine.replay("e")).instance.cancellable == {"e-2-0": "bound"}
+        assert (await world.engine.replay("e")).instance.cancellable == {"bound": ("e-2-0",)}
         await world.engine.send("e", "stay")
         assert [row.state for row in await effects(world)] == ["pending"]
 

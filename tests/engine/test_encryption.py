@@ -274,7 +274,7 @@ def test_whoever_adds_a_column_decides_whether_it_is_secret() -> None:
     add it here."""
     assert set(Changes.__struct_fields__) == {
         "inbox", "instances", "timers_cleared", "timers_set", "effects_requested", "effects_ended", "instances_closed",
-        "steps",
+        "statuses_kept", "steps",
     }  # fmt: skip
     rows = (InboxRow, InstanceRow, TimerRow, EffectRow, ParkedRow, DefinitionRow, ScheduleRow, StepRow)
     assert [row._fields for row in rows] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from statewright.engine import EffectCall, Outcome
 from statewright.engine.errors import AlreadyExistsError, IdReusedError, NotFoundError
 from statewright.engine.residents import Residents, load_resident
+from statewright.statecharts.machine import ChartState
 from tests.engine.charts import APPROVAL, COUNTER, EFFECTS, TIMERS
+from tests.engine.modified import DERIVED, LANES, moved
 from tests.engine.paying import PAYING
 from tests.engine.worlds import World, until
 
@@ -25,6 +28,7 @@ STARTS = {
     "timers-1": ("timers", {}),
     "effects-1": ("effects", {}),
     "paying-1": ("paying", {}),
+    "lanes-1": ("lanes", {}),
 }
 EVENTS = {
     "approval": ("submit", "approve", "reject", "note", "nonsense"),
@@ -32,7 +36,9 @@ EVENTS = {
     "timers": ("set", "set_again", "unset", "set_many", "burst", "wait", "leave", "again", "reset", "end"),
     "effects": ("go", "go", "both", "back", "handoff", "end"),
     "paying": ("bind", "leave", "again", "stay", "plain", "beating", "both", "leave_word", "bind", "end"),
+    "lanes": ("stop", "note", "back", "nonsense"),
 }
+LEAVES = st.lists(st.sampled_from(("work", "l1", "l2", "lx", "l_end", "r1", "r_end", "late", "gone")), max_size=2)
 DATA = st.one_of(st.integers(0, 99), st.just({"text": "n"}), st.none())
 
 
@@ -48,6 +54,7 @@ STEPS = st.one_of(
     INSTANCES.flatmap(event_of),
     INSTANCES.flatmap(event_of),
     st.tuples(st.sampled_from(("pause", "resume", "resume", "cancel", "forget")), INSTANCES),
+    st.tuples(st.just("modify"), LEAVES, st.booleans(), st.booleans(), st.booleans()),
     st.tuples(st.just("advance"), st.sampled_from((1, 10, 60, 86_400))),
     st.tuples(st.just("restart")),
 )
@@ -85,6 +92,8 @@ class Run:
                 assert (await world.engine.start(definition, context, id=rest[0])).sequence == 1
             elif what == "send":
                 await self.send(*rest)
+            elif what == "modify":
+                await self.modify(*rest)
             elif what == "advance":
                 world.clock.advance(rest[0])
             elif what == "restart":
@@ -95,7 +104,27 @@ class Run:
             else:
                 await getattr(world.engine, what)(rest[0])
         except (NotFoundError, AlreadyExistsError):
-            assert what in ("pause", "resume", "cancel", "send")
+            assert what in ("pause", "resume", "cancel", "send", "modify")
+
+    async def modify(self, targets: list[str], derived: bool, keep: bool, activate: bool) -> None:
+        """Put the instance elsewhere, keeping what may be kept; another event may come first."""
+        before = (await self.world.engine.replay("lanes-1")).instance
+        machine = (DERIVED if derived else LANES).machine
+        states = [machine.by_id[name] for name in targets if name in machine.by_id]
+        active = machine.names(sum({state.bit for one in states for state in (one, *_around(one))}))
+        kept = [name for name in before.configuration if keep and name in active and before.ended_at is None]
+        outcome = await moved(
+            self.world,
+            *targets,
+            instance_id="lanes-1",
+            chart=DERIVED if derived else LANES,
+            keep=kept,
+            context={"done": before.context["done"]},
+            activate=activate,
+        )
+        if outcome.kind == "recorded" and outcome.status in ("active", "paused"):
+            assert set(kept) <= set(outcome.configuration)
+            assert outcome.status == ("paused" if before.status == "paused" and not activate else "active")
 
     async def send(self, instance_id: str, name: str, data: Any, number: int) -> None:
         key, content = (instance_id, f"e-{number}"), (name, data)
@@ -137,18 +166,23 @@ class Run:
         now = self.world.clock.now()
         due = await self.world.engine.on_reader(self.world.engine.recorder.due_timers, now, 1)
         waiting = [
-            r
-            for r in rows
-            if r.name in ("work", "notify", "pay", "other") and r.state in ("pending", "running") and r.due_at <= now
+            r for r in rows if r.name in self.world.handlers and r.state in ("pending", "running") and r.due_at <= now
         ]
         return not due and not waiting and not any(row.state == "running" for row in rows)
 
 
+def _around(state: ChartState) -> Iterator[ChartState]:
+    while state.parent is not None:
+        state = state.parent
+        yield state
+
+
 async def run(steps: list[tuple[Any, ...]], path: Path) -> None:
-    world = World(path, APPROVAL, COUNTER, TIMERS, EFFECTS, PAYING)
+    world = World(path, APPROVAL, COUNTER, TIMERS, EFFECTS, PAYING, LANES)
     carried_out = Run(world)
     world.handlers = {"work": carried_out.work, "notify": carried_out.work, "pay": carried_out.beat}
     world.handlers["other"] = carried_out.plainly
+    world.handlers |= {"l2": carried_out.plainly, "lx": carried_out.beat, "r1": carried_out.work}
     async with world:
         for step in (("start", name) for name in STARTS if len(steps) % 2):
             await carried_out.step(*step)

@@ -18,7 +18,7 @@ from statewright.engine.steps import StepRow
 from statewright.engine.verify import verify_store
 from tests.engine.charts import from_yaml
 from tests.engine.secrets import SECRET, ring
-from tests.engine.worlds import PATIENCE_S, World
+from tests.engine.worlds import PATIENCE_S, World, until
 
 LOADING = from_yaml("""
 name: loading
@@ -99,9 +99,8 @@ async def test_the_last_attempt_counts(world: World) -> None:
         world.engine.performer("step", perform)
         started_at = world.clock.now()
         await world.engine.start("loading", id="w")
-        while len(attempts) < 2:
-            await asyncio.sleep(0)
-            world.clock.advance(1)
+        await until(lambda: [e.error for e in world.engine.recorder.select_effects("w")] != [""], "the first to fail")
+        world.clock.advance(10)
         (fact,) = await world.until_recorded("w", "transition_taken")
         row = steps_of(world)["load"]
         assert (row.status, fact.trigger.attempt, row.sequence) == ("failed", 2, 2)

@@ -12,6 +12,7 @@ from statewright.engine.events import (
     EventRefused,
     InstanceCancelled,
     InstanceFailed,
+    InstanceModified,
     InstancePaused,
     InstanceResumed,
     InstanceStarted,
@@ -52,7 +53,7 @@ def logs(draw: st.DrawFn) -> list[LoggedFact]:
 
 def _after(fact: AnyFact, active: frozenset[str], status: str) -> tuple[frozenset[str], str]:
     match fact:
-        case InstanceStarted() | TransitionTaken():
+        case InstanceStarted() | TransitionTaken() | InstanceModified():
             return frozenset(fact.configuration), fact.status
         case InstancePaused():
             return active, "paused"
@@ -88,6 +89,8 @@ def _next(draw: st.DrawFn, instance_id: str, sequence: int, now: int, active: fr
         EventRefused(**place, trigger=trigger, reason="no"),
         EventDiscarded(**place, trigger=trigger, reason="no"),
     ]
+    if draw(st.integers(0, 6)) == 0:
+        return _modified(draw, place, active, status)
     if status == "paused":
         return draw(st.sampled_from([InstanceResumed(**place), InstanceCancelled(**place), *refusals]))
     if status != "active":
@@ -104,6 +107,22 @@ def _next(draw: st.DrawFn, instance_id: str, sequence: int, now: int, active: fr
     if kind == "pause":
         return InstancePaused(**place)
     return InstanceFailed(**place, error="broken") if kind == "fail" else InstanceCancelled(**place)
+
+
+def _modified(draw: st.DrawFn, place: dict[str, Any], active: frozenset[str], status: str) -> InstanceModified:
+    """Elsewhere, whatever it was: what had ended is in no state before, and the version is one that was derived."""
+    entered, exited, after = _walk(draw, active if status in ("active", "paused") else frozenset())
+    going_on: list[Any] = ["active", "completed", *(["paused"] if status == "paused" else [])]
+    return InstanceModified(
+        **place,
+        definition="approval",
+        version="1+0a1b2c3d",
+        digest="e",
+        entered=entered,
+        exited=exited,
+        configuration=tuple(sorted(after)),
+        status=draw(st.sampled_from(going_on)),
+    )
 
 
 def _walk(draw: st.DrawFn, active: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]:

@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from statewright.engine.events import (
     EventRefused,
     InstanceCancelled,
+    InstanceFailed,
+    InstanceModified,
     InstancePaused,
     InstanceResumed,
     InstanceStarted,
+    Macrostep,
     TransitionTaken,
     Trigger,
 )
@@ -103,6 +106,21 @@ def test_a_state_passed_through_in_one_macrostep_has_a_dwell_of_zero() -> None:
     assert (draft.entered, draft.now, draft.dwell.count, draft.dwell.sum) == (2, 0, 2, MINUTE)
 
 
+def test_what_has_failed_and_goes_on_has_not_failed() -> None:
+    failed = InstanceFailed(instance_id="a", sequence=2, time=2 * MINUTE, error="boom")
+    place: dict[str, Any] = {"definition": "approval", "version": "1+0a1b2c3d", "digest": "e"}
+    again = InstanceModified(
+        instance_id="a", sequence=3, time=5 * MINUTE, entered=("review",), configuration=("review",), **place
+    )
+    figures = figures_of(started(), failed, again)
+    assert (figures.started, figures.active, figures.failed, figures.transitions) == (1, 1, 0, 0)
+    assert {name: state.now for name, state in figures.states.items()} == {"draft": 0, "review": 1}
+    assert (figures.states["draft"].dwell.count, figures.states["draft"].dwell.max) == (1, 2 * MINUTE)
+    figures = figures_of(started(), failed, again, moved(4, 6 * MINUTE, "review", "approved", "completed"))
+    assert (figures.active, figures.failed, figures.completed) == (0, 0, 1)
+    assert (figures.duration.count, figures.duration.sum) == (2, 3 * MINUTE)
+
+
 def test_versions_are_kept_apart_and_add_up() -> None:
     metrics = Metrics()
     metrics.apply_all([started(), started(instance_id="b", version="2", time=5)])
@@ -164,11 +182,13 @@ def by_hand(log: list[LoggedFact]) -> dict[tuple[str, str], dict[str, Any]]:
             (first.definition, first.version),
             {"counts": Counter(), "durations": [], "now": Counter(), "entered": Counter(), "dwell": defaultdict(list)},
         )
-        status, open_since = "active", dict[str, int]()
+        status, open_since, begun = "active", dict[str, int](), first.time
         mine["counts"]["started"] += 1
         for fact in facts:
             kind = type(fact).__name__
-            if isinstance(fact, InstanceStarted | TransitionTaken):
+            if isinstance(fact, InstanceModified) and status not in ("active", "paused"):
+                begun = fact.time
+            if isinstance(fact, InstanceStarted | TransitionTaken | InstanceModified):
                 fresh = stays(fact, open_since, mine)
                 status = fact.status
             else:
@@ -178,7 +198,7 @@ def by_hand(log: list[LoggedFact]) -> dict[tuple[str, str], dict[str, Any]]:
                 changed = {"InstancePaused": "paused", "InstanceResumed": "active", "InstanceCancelled": "cancelled"}
                 status = changed.get(kind, "failed" if kind == "InstanceFailed" else status)
             if status not in ("active", "paused") and kind not in ("EventRefused", "EventDiscarded"):
-                mine["durations"].append(fact.time - first.time)
+                mine["durations"].append(fact.time - begun)
                 for state, since in open_since.items():
                     if state not in fresh:
                         mine["dwell"][state].append(fact.time - since)
@@ -188,7 +208,7 @@ def by_hand(log: list[LoggedFact]) -> dict[tuple[str, str], dict[str, Any]]:
     return result
 
 
-def stays(fact: InstanceStarted | TransitionTaken, open_since: dict[str, int], mine: dict[str, Any]) -> set[str]:
+def stays(fact: Macrostep, open_since: dict[str, int], mine: dict[str, Any]) -> set[str]:
     """Move `open_since` over one macrostep; the states that were entered in it and are still active."""
     mine["entered"].update(fact.entered)
     for state in {*fact.entered, *fact.exited}:

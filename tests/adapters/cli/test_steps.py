@@ -89,7 +89,7 @@ async def test_a_workflow_is_served_with_functions_from_a_module_and_services_on
     }
     assert steps["words"]["data"] == 3
     assert (seen[0]["Statewright-Attempt"], seen[0]["Statewright-Effect-Id"][:4]) == ("1", "e-1-")
-    assert "shout completed: 2 of 2 steps completed, 0 failed, 0 skipped" in table.out
+    assert "shout completed: 2 completed" in table.out
     assert '"CONTENT OF B"' in table.out
 
 
@@ -115,3 +115,17 @@ def test_steps_of_what_is_no_execution(cli: Cli, started: Cli) -> None:
     )
     missing = cli("steps", "nobody")
     assert (missing.code, missing.err) == (2, "statewright: no execution 'nobody'\n")
+
+
+def test_without_its_key_an_encrypted_store_still_says_how_steps_stand(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs.yaml").write_text(WORKFLOW)
+    assert cli("keygen", "keys.txt").code == 0
+    monkeypatch.setenv("STATEWRIGHT_CIPHER_KEY_FILE", "keys.txt")
+    started = cli("start", "docs", "--id", "e-1", "--context", '{"input": {"path": "a"}}', "--chart", "docs.yaml")
+    assert started.code == 0, started.err
+    monkeypatch.delenv("STATEWRIGHT_CIPHER_KEY_FILE")
+    shown = cli("steps", "e-1", "--json")
+    assert (shown.code, [line["status"] for line in shown.lines]) == (0, ["running", "pending", "skipped"])
+    assert "the store is encrypted" in shown.err

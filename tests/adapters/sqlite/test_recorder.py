@@ -119,6 +119,14 @@ def test_what_cannot_be_stored_as_it_is_is_refused(
     assert recorder.select_events("a") == []
 
 
+@pytest.mark.parametrize("few", [0, 8])
+def test_json_texts_may_say_nul(recorder: SQLiteInstanceRecorder, few: int) -> None:
+    recorder.few = few
+    row = instance(context=r'{"note":"a\u0000b"}')
+    recorder.insert_events([event()], changes=Changes(instances=[row]))
+    assert recorder.select_instance("a") == row
+
+
 def test_a_full_database_leaves_nothing_half_done(recorder: SQLiteInstanceRecorder) -> None:
     with recorder.datastore.statement() as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]

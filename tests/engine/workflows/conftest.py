@@ -13,6 +13,7 @@ from statewright.engine.verify import verify_store
 from statewright.engine.workflows import Orchestrator
 from statewright.statecharts.workflows import Workflow
 from tests.engine.workflows.opening import Opening
+from tests.engine.workflows.staged import Stage
 from tests.postgres_server import new_url
 
 
@@ -32,3 +33,9 @@ def opened(url: str) -> Opening:
         assert verify_store(url).differences == []
 
     return opened
+
+
+@pytest.fixture
+async def stage(url: str) -> Stage:
+    """On the test's store; nothing is open yet."""
+    return Stage(url)

@@ -1,0 +1,57 @@
+"""Effects are claimed in the transaction that asks for them; what became of it decides whether they are given back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from statewright.engine import EffectCall
+from statewright.engine.effects import CONCURRENCY_MAX
+from statewright.engine.recorder import Changes
+from tests.engine.test_steps import LOADING
+from tests.engine.worlds import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "store.db", LOADING)
+
+
+async def test_no_more_are_claimed_than_there_is_room_for(world: World) -> None:
+    running, most = 0, 0
+
+    async def perform(call: EffectCall) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    async with world:
+        world.engine.performer("step", perform)
+        ids = [f"w-{number}" for number in range(3 * CONCURRENCY_MAX)]
+        await asyncio.gather(*(world.engine.start("loading", id=instance_id) for instance_id in ids))
+        for instance_id in ids:
+            await world.until_recorded(instance_id, "transition_taken", 2)
+        assert 0 < most <= CONCURRENCY_MAX
+
+
+async def test_a_claim_of_which_it_is_not_known_whether_it_is_there_is_given_back(world: World) -> None:
+    attempts: list[int] = []
+
+    async def perform(call: EffectCall) -> None:
+        attempts.append(call.attempt)
+
+    async with world:
+        await world.engine.start("loading", id="w")
+        # As a commit leaves it that was taken for failed.
+        connection = world.connect()
+        connection.execute(f"UPDATE effects SET state = 'running', attempt = 1, lease_epoch = 1, due_at = {2**62}")
+        connection.close()
+        (row,) = world.engine.recorder.select_effects("w")
+        world.engine._behind.effects.unclaim(Changes(effects_requested=[row]), is_certain=False)
+        world.engine.performer("step", perform)
+        await world.until_recorded("w", "transition_taken", 2)
+        assert attempts == [2, 1]
