@@ -56,6 +56,7 @@ EXAMPLES = (
     Example("data_aggregation", varying=("purchases.db*",)),
     Example("document_router", varying=("ledger.db*",), silent=("route",)),
     Example("reactive_approval"),
+    Example("system_update", silent=("transaction.commit", "transaction.rollback")),
 )
 
 
