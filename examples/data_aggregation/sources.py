@@ -41,7 +41,9 @@ def opened(folder: Path) -> Iterator[Sources]:
     supplier = ThreadingHTTPServer((LOOPBACK, 0), partial(Supplier, closing_time))
     ticker = ThreadingTCPServer((LOOPBACK, 0), Ticker)
     with running(supplier), running(ticker):
-        sources = Sources(database, file, f"http://{LOOPBACK}:{supplier.server_port}", ticker.server_address)
+        sources = Sources(
+            database, file, f"http://{LOOPBACK}:{supplier.server_port}", (LOOPBACK, ticker.socket.getsockname()[1])
+        )
         try:
             yield sources
         finally:

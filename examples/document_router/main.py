@@ -4,16 +4,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from statewright.engine.routing import load_router
 from statewright.engine.workflows import Orchestrator
 from statewright.examples.command import run
 from statewright.examples.document_router.steps import INBOX, Office
 from statewright.examples.files import write
 from statewright.statecharts.workflows import load_workflow
 
-HERE = Path(__file__).parent
-WORKFLOW = load_workflow(HERE / "workflow.yaml")
-ROUTER = load_router(HERE / "router.yaml")
+WORKFLOW = load_workflow(Path(__file__).with_name("workflow.yaml"))
 PATIENCE_S = 120
 
 MAIL = {
@@ -29,8 +26,7 @@ MAIL = {
 async def main(folder: Path, store: str) -> dict[str, Any]:
     """Returns the decisions, by document."""
     deliver(folder)
-    functions = {**Office(folder).functions(), "route": ROUTER}
-    async with Orchestrator.open(store, workflows=[WORKFLOW], functions=functions) as orchestrator:
+    async with Orchestrator.open(store, workflows=[WORKFLOW], functions=Office(folder).functions()) as orchestrator:
         # The id is the document's: whoever starts it again gets the execution that there is.
         for name in MAIL:
             await orchestrator.execute("document_router", {"document": name}, id=name)

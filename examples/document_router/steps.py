@@ -1,4 +1,4 @@
-"""The steps of `workflow.yaml`, on the files of one folder. The step `route` is a router, see `main.py`.
+"""The steps of `workflow.yaml`, on the files of one folder. The step `route` is a router.
 
 A step may be performed again after a crash. So what is written is one file with a name of its own, whole or not at
 all; a booking has the step's effect id as its key, and is there once; and a document that has been moved stays there.
@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from statewright.engine import PermanentError
+from statewright.engine.routing import load_router
 from statewright.engine.workflows import StepCall
 from statewright.examples.files import note, write
 
 INBOX = "inbox"
 LEDGER = "ledger.db"
+ROUTER = load_router(Path(__file__).with_name("router.yaml"))
 
 
 class Office:
@@ -33,7 +35,7 @@ class Office:
     def functions(self) -> dict[str, Callable[..., Any]]:
         """The steps, by the names that the workflow has for them."""
         own = (self.read, self.book, self.approve, self.answer, self.desk, self.file)
-        return {function.__name__: function for function in own}
+        return {"route": ROUTER, **{function.__name__: function for function in own}}
 
     def read(self, name: str, call: StepCall) -> dict[str, Any]:
         """What the scanner has put down: lines `name: value`, an empty line, the text."""

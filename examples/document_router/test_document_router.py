@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from statewright.engine.workflows import Orchestrator
-from statewright.examples.document_router.main import MAIL, ROUTER, WORKFLOW, main
-from statewright.examples.document_router.steps import LEDGER, Office
+from statewright.examples.document_router.main import MAIL, WORKFLOW, main
+from statewright.examples.document_router.steps import LEDGER, ROUTER, Office
 
 FOLDER = Path(__file__).parent
 INVOICE = {"kind": "invoice", "sender": "Oak", "amount": 900, "legible": 1.0, "text": "a bench"}
@@ -73,7 +73,7 @@ async def test_each_document_goes_where_the_rules_say_and_the_decision_is_record
 
 
 async def test_a_document_that_is_not_there_fails_its_execution(tmp_path: Path) -> None:
-    functions = {**Office(tmp_path).functions(), "route": ROUTER}
+    functions = Office(tmp_path).functions()
     store = f"sqlite:///{tmp_path}/store.db"
     async with Orchestrator.open(store, workflows=[WORKFLOW], functions=functions) as orchestrator:
         done = await orchestrator.execute_and_wait("document_router", {"document": "nowhere"}, timeout=60)

@@ -8,7 +8,7 @@ that a message on a plain NATS subject may be lost in a crash.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -57,7 +57,7 @@ async def play(bus: NatsClient) -> dict[str, list[Fact]]:
     return facts
 
 
-async def history(bus: NatsClient) -> AsyncIterator[Fact]:
+async def history(bus: NatsClient) -> AsyncGenerator[Fact, None]:
     """Every recorded fact, from the first, as it is published."""
     subscription = await bus.jetstream().subscribe(f"statewright.history.{CHART}.*", ordered_consumer=True)
     try:
