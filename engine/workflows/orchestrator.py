@@ -332,13 +332,15 @@ class Orchestrator:
     async def step_results(
         self, execution_id: str, steps: Sequence[str] | None = None, *, with_data: bool = True
     ) -> dict[str, StepResult]:
-        """What its steps have come to, by id, in the order of the workflow, rollback steps that were needed at the end;
-        or of `steps` alone. `with_data=False` reads the rows only: no data, errors and retries. Raises
-        `ExecutionNotFound`, `NotFoundError` for a step that the workflow doesn't have."""
+        """What its steps have come to, by id: in the order of the workflow, then the rollback steps that were needed,
+        in the order in which they began; or of `steps` alone. `with_data=False` reads the rows only: no data, no errors
+        and no retries. Raises `ExecutionNotFound`, `NotFoundError` for a step that the workflow doesn't have."""
         row, plan = await self._execution(execution_id)
         if steps is None:
             found = await self._results(row, plan.performed, with_data)
-            return {step: one for step, one in found.items() if step in plan.steps or one.started_at is not None}
+            undone = [one for step, one in found.items() if step not in plan.steps and one.started_at is not None]
+            undone.sort(key=lambda one: one.started_at or 0)
+            return {step: found[step] for step in (*plan.steps, *(one.step for one in undone))}
         if unknown := [step for step in steps if plan.step(step) is None]:
             raise NotFoundError(f"workflow '{row.definition}' version '{row.version}' has no step '{unknown[0]}'")
         return await self._results(row, steps, with_data)

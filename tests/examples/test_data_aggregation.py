@@ -14,8 +14,9 @@ from statewright.engine.workflows import Orchestrator
 from statewright.examples.data_aggregation.main import WORKFLOW
 from statewright.examples.data_aggregation.sources import Sources, opened
 from statewright.examples.data_aggregation.steps import Aggregation
+from tests.test_readme import ROOT
 
-FOLDER = Path(__file__).parent
+FOLDER = ROOT / "examples" / "data_aggregation"
 REPORT = {
     "missing": ["late"],
     "union": ["bolt", "hinge", "lock", "screw"],

@@ -12,8 +12,9 @@ import pytest
 from statewright.engine import Engine, InstanceFilter
 from statewright.examples.reactive_approval.main import CHART, main
 from statewright.statecharts.simulate import Simulation, parse_token
+from tests.test_readme import ROOT
 
-FOLDER = Path(__file__).parent
+FOLDER = ROOT / "examples" / "reactive_approval"
 LARGE = 'data.processed={"amount": 10001}'
 ASKED = (LARGE, "+200ms", "done.effect.notify")
 LATE = (*ASKED, "timer.expired", "done.effect.notify")

@@ -14,8 +14,9 @@ import pytest
 from statewright.engine.workflows import Orchestrator
 from statewright.examples.document_router.main import MAIL, WORKFLOW, main
 from statewright.examples.document_router.steps import LEDGER, ROUTER, Office
+from tests.test_readme import ROOT
 
-FOLDER = Path(__file__).parent
+FOLDER = ROOT / "examples" / "document_router"
 INVOICE = {"kind": "invoice", "sender": "Oak", "amount": 900, "legible": 1.0, "text": "a bench"}
 
 

@@ -15,8 +15,9 @@ from statewright.engine.workflows import Orchestrator, StepCall
 from statewright.examples.system_update.main import WORKFLOW, main
 from statewright.examples.system_update.steps import Updater
 from statewright.examples.system_update.systems import EXACT, PAYMENTS, ROUNDED, contents, is_as_before, set_up
+from tests.test_readme import ROOT
 
-FOLDER = Path(__file__).parent
+FOLDER = ROOT / "examples" / "system_update"
 SHOP, BILLING = PAYMENTS
 
 
