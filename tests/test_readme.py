@@ -93,6 +93,11 @@ def test_the_handler_registers(checkout: Path) -> None:
     assert run_python("import mine; print(callable(mine.register))", checkout) == "True\n"
 
 
+def test_the_workflow_of_steps_prints_what_is_shown(checkout: Path) -> None:
+    program = next(block for block in blocks(README, "python") if "Workflow(" in block)
+    assert run_python(program, checkout) in blocks(README, "")
+
+
 @pytest.mark.parametrize("name", ["simulate", "check", "render"])
 def test_chart_commands_work(checkout: Path, name: str) -> None:
     command = next(line for line in commands(README) if line.startswith(f"statewright {name} "))

@@ -7,7 +7,8 @@
 
 Beside the state `load`, in which a step runs, there may be `load.waiting` (for others), `load.gate` (does its condition
 hold?), `load.queued` (for a free place, where concurrency is limited), `load.skip` (it is skipped). Steps' ids have no
-dots, so these collide with none.
+dots, so these collide with none. Regions are called `lane.load` and `join.load`, for the event `done.state.load.lane`
+would be one of `done.state.load`, too.
 
 Invariant: what happens for a step costs no more in a workflow of a thousand: who waits is told by name, what is awaited
 is counted in states, and the context holds counters and only those results that a condition asks for.
@@ -136,7 +137,7 @@ class _Compiler:
             following = lane[index + 1] if index + 1 < len(lane) else None
             states += self._unit(self.units[unit_id], following, f"{first}.end")
         states.append(d.State(id=f"{first}.end", type="final"))
-        return d.State(id=f"{first}.lane", type="compound", states=tuple(states))
+        return d.State(id=f"lane.{first}", type="compound", states=tuple(states))
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
@@ -156,7 +157,7 @@ class _Compiler:
 
     def _counting(self, join: Join) -> d.State:
         """A lane that counts for several who wait for the same, and tells them."""
-        name = f"{join.id}.join"
+        name = f"join.{join.id}"
         end = f"{name}.end"
         ready, skipped = ((end, (d.Raise(event=f"ready.{join.id}.{how}"),)) for how in ("done", "skipped"))
         states = self._counted(join, name + ".waiting", ready, skipped)
@@ -255,7 +256,7 @@ class _Compiler:
                 alone = Unit(step.id, (step,))
                 states.append(self._skipping(alone, end))
             regions.append(
-                d.State(id=f"{step.id}.lane", type="compound", states=(*states, d.State(id=end, type="final")))
+                d.State(id=f"lane.{step.id}", type="compound", states=(*states, d.State(id=end, type="final")))
             )
         target, told = settled
         transitions = [d.Transition(events=(f"done.state.{group.name}",), target=(target,), actions=told)]

@@ -20,6 +20,8 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 STEP_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}", re.ASCII)
 RESERVED = frozenset(("running", "rolling_back", "prepared", "completed", "failed", "cancelled"))
 """States of the chart that a workflow compiles to."""
+_GROUP_RESERVED = RESERVED | {"lane", "join"}
+"""Regions begin with these; a group's end, `done.state.<group>`, would be told at theirs, too."""
 
 WORKFLOW_KEYS = frozenset(("$schema", *model.WorkflowDefinition.__struct_fields__))
 _STEP_TEXTS = ("name", "description", "plugin", "service", "method", "condition")
@@ -192,8 +194,10 @@ class _Reader(ActionsReader):
                 continue
             self.known(item, set(model.ParallelGroup.__struct_fields__), place, "the group")
             name = self._needed(item, "name", place)
-            if name and (not STEP_ID.fullmatch(name) or name in RESERVED):
-                self.fault((*place, "name"), f"expected a name like a step's id, got {name!r}")
+            if name and (not STEP_ID.fullmatch(name) or name in _GROUP_RESERVED):
+                self.fault(
+                    (*place, "name"), f"expected a name like a step's id that the chart has no state of, got {name!r}"
+                )
             modes = typing.get_args(model.OnFailure)
             group = model.ParallelGroup(
                 name=name,

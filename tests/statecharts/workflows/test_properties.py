@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from statewright.statecharts import Event, Snapshot, Step
@@ -45,6 +45,7 @@ class _Run:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
+@example(181461579)  # A group that several steps had to be waited for was left when the waiting was over.
 def test_a_workflow_does_what_its_rules_say(seed: int) -> None:
     lots = Random(seed)
     tree = random_workflow(lots)
