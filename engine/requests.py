@@ -42,7 +42,7 @@ def _path_as_text(value: Any) -> str:
     """A path, which steps are given and return; JSON has no word for it."""
     if isinstance(value, PurePath):
         return str(value)
-    raise NotImplementedError(f"Encoding objects of type {type(value).__name__} is unsupported")
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
 
 
 _encode = msgspec.json.Encoder(order="deterministic", enc_hook=_path_as_text).encode

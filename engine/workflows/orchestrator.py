@@ -142,6 +142,7 @@ class Orchestrator:
             raise UnavailableError(f"workflow '{workflow.id}' can't be stored: {error}") from error
         self.engine.definitions.register((chart,), store=False)  # It is stored; from here on it is the newest.
         performer.register(chart.name, {**self._named_in(workflow_of(chart.definition)), **workflow.functions})
+        performer.warn_of_unperformed(chart)
         return workflow
 
     async def unregister(self, workflow_id: str) -> None:

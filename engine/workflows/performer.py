@@ -81,6 +81,15 @@ class StepPerformer:
         """Those that are known of a workflow."""
         return {name: one.function for name, one in self._functions.get(workflow, {}).items()}
 
+    def warn_of_unperformed(self, chart: Chart) -> None:
+        """Whoever waits for an execution would else wait without a word: functions are easily forgotten."""
+        if missing := self.unperformed((chart,)):
+            _LOG.warning(
+                "workflow '%s': nothing in this process performs %s; such steps wait for a process that can",
+                chart.name,
+                ", ".join(sorted(missing)),
+            )
+
     def unperformed(self, charts: Iterable[Chart]) -> set[str]:
         """The kinds of steps that `charts` ask for and that are not performed here."""
         actions = (action for chart in charts for action in walk_actions(chart.definition))

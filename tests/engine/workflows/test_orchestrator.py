@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +74,33 @@ async def test_data_flows_from_the_input_through_the_steps(opened: Opening) -> N
         assert one.ended_at is not None
         assert status.started_at <= one.started_at <= one.ended_at
         assert one.execution_time == (one.ended_at - one.started_at) / 1e9
+
+
+@dataclass
+class Table:
+    path: Path
+    rows: int
+
+
+async def test_paths_and_dataclasses_go_from_step_to_step(opened: Opening) -> None:
+    def write(folder: Path) -> Table:
+        return Table(folder / "table.csv", 3)
+
+    def read(table: Table) -> Path:
+        assert isinstance(table.path, Path)
+        return table.path.with_suffix(".zip")
+
+    workflow = (
+        Workflow("w", mode="pipeline")
+        .add_step(id="write", function=write, parameters={"folder": "${input.folder}"})
+        .add_step(id="read", function=read)
+    )
+    async with opened(workflow) as orchestrator:
+        for _ in range(2):  # The same input again is the same execution.
+            await orchestrator.execute_and_wait("w", {"folder": Path("a")}, id="e", timeout=PATIENCE_S)
+        results = await orchestrator.step_results("e")
+    assert results["write"].data == {"path": "a/table.csv", "rows": 3}
+    assert results["read"].data == "a/table.zip"
 
 
 async def test_in_a_pipeline_a_step_gets_what_the_last_one_gave(opened: Opening) -> None:
@@ -195,9 +224,12 @@ async def test_what_trying_again_cannot_help_fails_at_once(
     assert status.progress == 1.0
 
 
-async def test_a_step_waits_for_a_process_that_has_its_function(opened: Opening) -> None:
+async def test_a_step_waits_for_a_process_that_has_its_function(
+    opened: Opening, caplog: pytest.LogCaptureFixture
+) -> None:
     written = Workflow("w").add_step(id="load", function="load_it", parameters={"path": "x"})
     async with opened(written) as orchestrator:
+        assert "nothing in this process performs step.function.w.load_it" in caplog.text
         await orchestrator.execute("w", id="e")
         assert orchestrator.unperformed() == ["step.function.w.load_it"]
         with pytest.raises(ExecutionTimeout, match=r"expected execution 'e' of 'w' to end within 0\.2 s, it is active"):
@@ -205,8 +237,10 @@ async def test_a_step_waits_for_a_process_that_has_its_function(opened: Opening)
         [effect] = await orchestrator.engine.effects("e")
         assert (effect.state, effect.attempt) == ("pending", 0)
 
+    caplog.clear()
     async with opened(functions={"load_it": load, "other": clean}) as orchestrator:
         assert orchestrator.unperformed() == []
+        assert "nothing in this process" not in caplog.text
         status = await orchestrator.wait("e", timeout=PATIENCE_S)
 
     assert status.status == "completed"
@@ -299,6 +333,18 @@ async def test_cancelling_leaves_what_was_done_or_undoes_it(opened: Opening) -> 
         for compensate in (False, True):
             with pytest.raises(InvalidState, match="cancelled"):
                 await orchestrator.cancel("plain", compensate=compensate)
+
+
+async def test_rollback_steps_are_listed_in_the_order_in_which_they_ran(opened: Opening) -> None:
+    def nothing() -> None: ...
+
+    workflow = Workflow("w")
+    for step in ("a", "b", "c"):
+        workflow.add_step(id=step, function=nothing, rollback={"function": nothing})
+    workflow.add_step(id="d", function=fail, max_retries=0)
+    async with opened(workflow) as orchestrator:
+        await orchestrator.execute_and_wait("w", id="e", timeout=PATIENCE_S)
+        assert list(await orchestrator.step_results("e")) == ["a", "b", "c", "d", "undo_c", "undo_b", "undo_a"]
 
 
 async def test_while_it_is_paused_no_step_begins(opened: Opening) -> None:
