@@ -12,9 +12,10 @@ from statewright.engine.errors import InvalidError, TooLargeError
 from statewright.engine.events import ParentLink, RestoredStep, Status, Trigger
 from statewright.engine.instance import result_id
 from statewright.statecharts.chart import Chart
+from statewright.statecharts.context import JSON_DEPTH_MAX
 from statewright.statecharts.facts import Json, StepRecord
 
-PAYLOAD_DEPTH_MAX = 64
+PAYLOAD_DEPTH_MAX = JSON_DEPTH_MAX
 """How deep lists and maps may nest in it."""
 PAYLOAD_BYTES_MAX = 1_048_576
 """The most that an event's data or a start's context may take as JSON."""

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from statewright.statecharts import definition as d
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.checks import order, reachability, stuck, waits
-from statewright.statecharts.checks.subject import Subject
+from statewright.statecharts.checks.subject import Subject, listed
 from statewright.statecharts.errors import Fault
 
 
@@ -49,6 +49,17 @@ def _findings(subject: Subject, handlers: Collection[str] | None, *, info: bool)
     if info:
         found += [*waits.without_timeout(subject), *waits.unhandled_failures(subject)]
     if subject.exploration.bounds:
-        message = f"not all that the chart can do was looked at: {'; '.join(subject.exploration.bounds)}"
+        message = (
+            f"not all that the chart can do was looked at: {'; '.join(subject.exploration.bounds)}; "
+            f"{_reached(subject)}"
+        )
         found.append(subject.fault(subject.definition, message, "info"))
     return found
+
+
+def _reached(subject: Subject) -> str:
+    """How much of a chart was seen before its exploration ended."""
+    entered = {*subject.machine.ids(subject.exploration.visited)}
+    missed = [repr(state.id) for state in d.walk_states(subject.definition) if state.id not in entered]
+    seen = f"seen were {len(subject.exploration.nodes):,} configurations"
+    return f"{seen} with all states" if not missed else f"{seen} without the states {listed(missed)}"

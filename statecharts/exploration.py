@@ -346,7 +346,7 @@ class _Explorer:
             run = _Run(self.machine, Snapshot(micro.configuration, {}, dict(micro.history)), Event(event))
             run.internal = deque(Event(name) for name in micro.queue)
             transitions = act(run)
-            self.left -= 1 + run.configuration.bit_count() // 64 + (len(run.verdicts) + len(transitions)) // 4
+            self.left -= 1 + run.configuration.bit_count() // 32 + (len(run.verdicts) + len(transitions)) // 4
             made = self.oracle.made
             for index in range(len(decisions), min(len(made), len(decisions) + OUTCOMES_MAX)):
                 if len(waiting) <= OUTCOMES_MAX:

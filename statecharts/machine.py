@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SEPARATOR = "/"
 """Between the names of nested states in `transitions`' own views; no id can hold it."""
+MEMBERS_WIDE = 128
+"""A set of more states is read digit by digit."""
 
 
 class ChartState(NestedState):
@@ -270,6 +272,9 @@ class ChartMachine(HierarchicalMachine):
     def members(self, states: int) -> list[ChartState]:
         """The states of a set in document order."""
         by_index = self.by_index
+        if states.bit_count() > MEMBERS_WIDE:
+            # Taking bit after bit from a long number costs its length each time: its digits are gone through instead.
+            return [by_index[index] for index, digit in enumerate(reversed(f"{states:b}")) if digit == "1"]
         members = []
         while states:
             lowest = states & -states

@@ -105,6 +105,12 @@ class ArchivedInstance(msgspec.Struct, frozen=True, tag_field="type", tag="insta
         return [EffectRow(**effect) for effect in self.effects]
 
 
+class Torn(msgspec.Struct, frozen=True):
+    """The archive ends in the middle, after so many whole lines. Only `read_archive` makes it."""
+
+    lines: int
+
+
 Line = Head | Definition | ArchivedInstance
 _decode = msgspec.json.Decoder(Line).decode
 
@@ -147,9 +153,9 @@ class ArchiveWriter:
             self._file.close()
 
 
-def read_archive(path: str) -> Iterator[Line]:
+def read_archive(path: str) -> Iterator[Line | Torn]:
     """The lines, one after another. An archive may end in the middle, where a prune was killed: nothing was pruned then
-    of what is missing, so that is its end. Raises `InvalidError` for what is no archive, `OSError`."""
+    of what is missing. `Torn` is the last then. Raises `InvalidError` for what is no archive, `OSError`."""
     number = 0
     try:
         with gzip.open(path, "rb") as file:
@@ -159,8 +165,10 @@ def read_archive(path: str) -> Iterator[Line]:
                 if number == 1 and (not isinstance(line, Head) or line.format != FORMAT):
                     raise InvalidError(f"expected an archive of format {FORMAT}, but '{path}' begins with {raw[:60]!r}")
                 yield line
+        if number == 0:
+            yield Torn(0)
     except EOFError:
-        return
+        yield Torn(number)
     except (msgspec.DecodeError, UnicodeDecodeError, zlib.error, gzip.BadGzipFile) as error:
         raise InvalidError(f"expected an archive of pruned instances, '{path}' line {number}: {error}") from error
 

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 import msgspec
 from eventsourcing.persistence import MapperDeserialisationError, Notification
 
-from statewright.adapters.cli.archive import ArchivedInstance, ArchiveWriter, Definition, Head, Line, read_archive
+from statewright.adapters.cli.archive import ArchivedInstance, ArchiveWriter, Definition, Head, Line, Torn, read_archive
 from statewright.engine import Engine
 from statewright.engine.changes import instance_row
 from statewright.engine.errors import AlreadyExistsError, BusyError, InvalidError, NotFoundError
@@ -50,11 +50,13 @@ class PrunedSome(msgspec.Struct):
 
 
 class Restored(msgspec.Struct):
-    """What a restore has come to. `present`: already in the store as they are in the archive; `refused`: why, by id."""
+    """What a restore has come to. `present`: already in the store as they are in the archive; `refused`: why, by id;
+    `torn`: the archive ends in the middle."""
 
     restored: int = 0
     present: int = 0
     refused: dict[str, str] = {}
+    torn: bool = False
 
 
 class _Whole(msgspec.Struct):
@@ -187,6 +189,8 @@ async def restore(engine: Engine, path: str) -> Restored:
                 await engine.on_writer(engine.recorder.insert_definition, line.row)
         elif isinstance(line, ArchivedInstance):
             await _restore(engine, line, done)
+        elif isinstance(line, Torn):
+            done.torn = True
     return done
 
 

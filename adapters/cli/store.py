@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from time import time_ns
 from typing import Annotated
 
@@ -120,4 +121,10 @@ async def restore(archive: str, /, *, options: Options = DEFAULTS) -> int:
         console.print(f"{done.restored:,} instances restored, {done.present:,} were there already")
         for reason in done.refused.values():
             console.print(output.clean(reason), soft_wrap=True)
+    if done.torn:
+        print(
+            f"{output.clean(archive)} ends in the middle: either a prune was killed there, and what is missing was never "
+            "pruned, or the file was cut off since, and there is more in the whole one",
+            file=sys.stderr,
+        )
     return REFUSED if done.refused else 0

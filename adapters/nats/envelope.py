@@ -23,14 +23,21 @@ import msgspec
 from statewright.adapters.nats.rfc3339 import format_time, parse_time
 from statewright.engine.errors import InvalidError, TooLargeError
 from statewright.engine.ids import check_id
-from statewright.engine.requests import PAYLOAD_BYTES_MAX, TEXT_CHARS_MAX, ControlRequest, ExternalEvent, StartRequest
+from statewright.engine.requests import (
+    PAYLOAD_BYTES_MAX,
+    PAYLOAD_DEPTH_MAX,
+    TEXT_CHARS_MAX,
+    ControlRequest,
+    ExternalEvent,
+    StartRequest,
+)
 from statewright.engine.schedules import CatchUp, Overlap
 from statewright.statecharts.facts import Json
 
 MESSAGE_BYTES_MAX = PAYLOAD_BYTES_MAX + 65_536
 """The most that a message may take: the engine's limit for the data, and room for an envelope around it."""
-DEPTH_MAX = 100
-"""How deep arrays and objects may be nested."""
+DEPTH_MAX = PAYLOAD_DEPTH_MAX + 1
+"""How deep arrays and objects may nest in a message: the engine's limit for the data, and the envelope around it."""
 STRUCTURED = "application/cloudevents+json"
 
 Headers = Mapping[str, str]

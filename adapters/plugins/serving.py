@@ -167,7 +167,8 @@ class PluginServer:
         await self.stop()
 
     async def start(self) -> None:
-        """Serve. When it returns, the nats-server knows of it."""
+        """Serve. When it returns, the nats-server has all its subscriptions: it has answered the second flush (the
+        first is in `nats.micro`'s own start)."""
         prefix = f"{CALLS}.{self.plugin.name}"
         try:
             for method in self.plugin.methods.values():

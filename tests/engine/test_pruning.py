@@ -276,6 +276,10 @@ async def test_a_torn_archive_is_read_as_far_as_it_goes(world: World, tmp_path: 
         path.write_bytes(whole + whole[: len(whole) // 2])
         lines = [line for line in read_archive(str(path)) if isinstance(line, ArchivedInstance)]
         assert lines[0].row["id"] == "c-1"
+        assert await restore(world.engine, str(path)) == Restored(restored=1, torn=True)
+        for torn in (whole[:20], b""):
+            path.write_bytes(torn)
+            assert await restore(world.engine, str(path)) == Restored(torn=True)
         path.write_bytes(b"junk")
         with pytest.raises(InvalidError, match="expected an archive"):
             await restore(world.engine, str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from statewright.statecharts.check import check
 from statewright.statecharts.checks.order import exclusive
 from statewright.statecharts.errors import Fault
 from statewright.statecharts.simulate import Simulation, parse_token
+from statewright.statecharts.workflows import Workflow
 from tests.statecharts.behaviour import read
 from tests.statecharts.random_charts import charts
 from tests.statecharts.test_appendix_d import quickly
@@ -236,3 +238,12 @@ def test_a_bound_is_said_and_nothing_is_claimed_beyond_it() -> None:
     (fault,) = check(chart("wide", states=[parallel("p", states=parts)]))
     assert fault.severity == "info"
     assert "not all that the chart can do was looked at: " in fault.message
+    assert re.search(r"; seen were [\d,]+ configurations with all states$", fault.message)
+
+
+def test_what_a_bounded_exploration_has_not_seen_is_named() -> None:
+    workflow = Workflow("wide", mode="parallel")
+    for number in range(1_000):
+        workflow.add_step(id=f"s{number}", function="nothing")
+    (fault,) = check(workflow.chart())
+    assert re.search(r"; seen were \d+ configurations without the states 's\d+.end', .* and \d+ more$", fault.message)

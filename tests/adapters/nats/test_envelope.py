@@ -23,7 +23,7 @@ from statewright.adapters.nats.envelope import (
 )
 from statewright.adapters.nats.rfc3339 import format_time, parse_time
 from statewright.engine.errors import InvalidError, TooLargeError
-from statewright.engine.requests import ControlRequest, ExternalEvent, StartRequest
+from statewright.engine.requests import PAYLOAD_DEPTH_MAX, ControlRequest, ExternalEvent, StartRequest
 
 BINARY = {"ce-id": "e-1", "ce-type": "submit"}
 CLOUD = {"specversion": "1.0", "id": "e-1", "type": "submit"}
@@ -111,11 +111,11 @@ FAULTS = {
     "structured, both data": (STRUCTURED, cloud(data=1, data_base64="MQ=="), "got both"),
     "structured, bad base64": (STRUCTURED, cloud(data_base64="!"), "base64"),
     "structured, base64 of no JSON": (STRUCTURED, cloud(data_base64="/w=="), "to be JSON"),
-    "too deep": (BINARY, b"[" * 101 + b"]" * 101, f"nest at most {DEPTH_MAX} deep"),
+    "too deep": (BINARY, b"[" * (DEPTH_MAX + 1) + b"]" * (DEPTH_MAX + 1), f"nest at most {DEPTH_MAX} deep"),
     "far too deep": (BINARY, b"[" * 100_000 + b"]" * 100_000, f"nest at most {DEPTH_MAX} deep"),
     "too deep, beside strings": (
         BINARY,
-        b'["\\"]]", ' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"]",
+        b'["\\"]]", ' + b'{"a":' * DEPTH_MAX + b"1" + b"}" * DEPTH_MAX + b"]",
         f"nest at most {DEPTH_MAX} deep",
     ),
 }
@@ -132,6 +132,15 @@ def test_fault(headers: dict[str, str] | None, payload: bytes, message: str) -> 
 def test_brackets_in_strings_are_not_depth() -> None:
     payload = json.dumps(["[" * 500, '\\"{' * 500, "\\", {"a": ["[[" * 50] * 60}]).encode()
     assert decode_event("d-17", BINARY, payload).data == json.loads(payload)
+
+
+def test_what_the_engine_takes_fits_into_an_envelope() -> None:
+    data: Any = []
+    for _ in range(PAYLOAD_DEPTH_MAX - 1):
+        data = [data]
+    assert decode_event("d-17", STRUCTURED, cloud(data=data)).data == data
+    with pytest.raises(InvalidError, match="deep"):
+        decode_event("d-17", STRUCTURED, cloud(data=[data]))
 
 
 def test_wide_is_not_deep() -> None:
