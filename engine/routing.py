@@ -131,6 +131,10 @@ class Router:
             raise InvalidRouter(f"router '{name}': expected at most {RULES_MAX:,} rules, got {len(given):,}")
         if twice := [rule for rule, count in Counter(rule.name for rule in given).items() if count > 1]:
             raise InvalidRouter(f"router '{name}' has more than one rule called '{twice[0]}'")
+        for rule in given:
+            if type(rule.priority) is not int:
+                said = f"expected a whole number, got {rule.priority!r}"
+                raise InvalidRouter(f"router '{name}', rule '{rule.name}': priority: {said}")
         self.rules = tuple(sorted(given, key=lambda rule: -rule.priority))
         self._compiled = [_compiled(name, rule) for rule in self.rules]
         self.default = Route(default) if isinstance(default, str) else default

@@ -50,8 +50,7 @@ def _findings(subject: Subject, handlers: Collection[str] | None, *, info: bool)
         found += [*waits.without_timeout(subject), *waits.unhandled_failures(subject)]
     if subject.exploration.bounds:
         message = (
-            f"not all that the chart can do was looked at: {'; '.join(subject.exploration.bounds)}; "
-            f"{_reached(subject)}"
+            f"not all that the chart can do was looked at: {'; '.join(subject.exploration.bounds)}; {_reached(subject)}"
         )
         found.append(subject.fault(subject.definition, message, "info"))
     return found

@@ -15,6 +15,7 @@ def serve(
     *,
     chart: Annotated[list[str] | None, Repeated] = None,
     handlers: Annotated[list[str] | None, Repeated] = None,
+    plugin: Annotated[list[str] | None, Repeated] = None,
     verbose: Annotated[bool, Flag] = False,
     print_settings: Annotated[bool, Flag] = False,
     serving: ServeOptions = SERVE_DEFAULTS,
@@ -31,6 +32,9 @@ def serve(
     handlers
         module:attribute or file.py:attribute of a mapping from effects to functions, or of a function of the engine
         (STATEWRIGHT_HANDLERS, with commas between).
+    plugin
+        An installed plugin that performs steps of workflows, as `statewright plugins` names it; may be given several
+        times (STATEWRIGHT_PLUGINS, with commas between). Without any none is loaded.
     verbose
         The same as --log-level info.
     print_settings
@@ -43,7 +47,7 @@ def serve(
     from statewright.adapters.cli.settings import read_settings, unknown_variables
 
     level = serving.log_level or ("info" if verbose else None)
-    given = {**vars(serving), "log_level": level, "charts": chart, "handlers": handlers}
+    given = {**vars(serving), "log_level": level, "charts": chart, "handlers": handlers, "plugins": plugin}
     settings, lines = read_settings(options, given)
     if print_settings:
         _print_settings(lines, as_json=options.json)

@@ -70,6 +70,7 @@ class Settings:
     options: Options
     charts: list[str]
     handlers: list[str]
+    plugins: list[str]
     log_level: str
     log_format: str
     shutdown_timeout: float
@@ -116,6 +117,7 @@ def _sources(text: str) -> list[str]:
 SETTINGS = (
     Setting("charts", "", _sources, "chart"),
     Setting("handlers", "", _sources),
+    Setting("plugins", "", _sources, "plugin"),
     Setting("worker", "", lambda text: check_id("a worker name", text) if text else default_worker()),
     Setting("log_level", "warning", _one_of(LEVELS)),
     Setting("log_format", "console", _one_of(FORMATS)),

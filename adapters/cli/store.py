@@ -123,8 +123,8 @@ async def restore(archive: str, /, *, options: Options = DEFAULTS) -> int:
             console.print(output.clean(reason), soft_wrap=True)
     if done.torn:
         print(
-            f"{output.clean(archive)} ends in the middle: either a prune was killed there, and what is missing was never "
-            "pruned, or the file was cut off since, and there is more in the whole one",
+            f"{output.clean(archive)} ends in the middle: either a prune was killed there, and what is missing was "
+            "never pruned, or the file was cut off since, and there is more in the whole one",
             file=sys.stderr,
         )
     return REFUSED if done.refused else 0

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from statewright.adapters.nats.endpoint import NatsOptions
     from statewright.adapters.nats.health import Health as Health
     from statewright.adapters.nats.health import Readiness as Readiness
+    from statewright.adapters.plugins import Plugins
     from statewright.adapters.plugins.discovery import InstalledPlugin as InstalledPlugin
     from statewright.adapters.sqlite.reencryption import Reencrypted
 
@@ -359,19 +360,38 @@ async def serving(settings: Settings) -> AsyncIterator[Served]:
     functions = {name: function for source in settings.handlers for name, function in load_functions(source).items()}
     operating = Operating(settings.worker, settings.signals_every, settings.ready_lag)
     charts = [load(chart) for chart in settings.charts]
-    async with Engine.open(options.store, charts=charts, residents_max=settings.residents_max) as engine:
+    async with (
+        _plugins(settings.plugins) as plugins,
+        Engine.open(options.store, charts=charts, residents_max=settings.residents_max) as engine,
+    ):
         for register in registrations:
             register(engine)
         await engine.attach(MetricsProjection(metrics_view(engine), engine.on_reader, engine.on_writer))
         doors = await open_doors(engine, _nats(options), operating=operating)
         try:
             # After the doors, which bring the bus on which steps of services go out.
-            async with Orchestrator(engine, functions=functions) as orchestrator:
+            async with Orchestrator(engine, functions=functions, plugins=plugins) as orchestrator:
                 yield _served(orchestrator, options, doors.endpoint.url, settings.worker)
                 await doors.stop_taking()
                 await engine.drain(settings.shutdown_timeout)
         finally:
             await doors.close()
+
+
+@asynccontextmanager
+async def _plugins(names: list[str]) -> AsyncIterator[Plugins | None]:
+    """The installed plugins of these names, active as long as the engine that is opened in it; None without names.
+
+    Raises what `Plugins.discover` and `Plugins.start` raise, all of it before an engine is there."""
+    if not names:
+        yield None
+        return
+    from statewright.adapters.plugins import Plugins
+
+    plugins = Plugins()
+    plugins.discover(names)
+    async with plugins:
+        yield plugins
 
 
 def _served(orchestrator: Orchestrator, options: Options, nats: str, worker: str) -> Served:

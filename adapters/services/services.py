@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import msgspec
 
@@ -351,8 +351,15 @@ def _profile(
     priority: int = 0,
     tier: Tier = "standard",
 ) -> Profile:
+    check_id("a service name", name)
+    if tier not in get_args(Tier):
+        raise InvalidError(f"expected service '{name}' to be of tier {', '.join(get_args(Tier))}, got {tier!r}")
+    if type(priority) is not int:
+        raise InvalidError(f"expected service '{name}' to have a whole number as priority, got {priority!r}")
+    if isinstance(interfaces, str):
+        raise InvalidError(f"expected service '{name}' to have a list of interfaces, got the text {interfaces!r}")
     return Profile(
-        name=check_id("a service name", name),
+        name=name,
         version=version,
         description=description,
         interfaces=frozenset(interfaces),

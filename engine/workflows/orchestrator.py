@@ -130,6 +130,8 @@ class Orchestrator:
         changes nothing. Raises `InvalidWorkflow`, `WorkflowExists` (its version is stored with other content: give the
         changed one a new version), `UnavailableError`."""
         performer = self._opened
+        if not isinstance(workflow, Workflow):
+            raise InvalidError(f"expected a Workflow to register, got {type(workflow).__name__}")
         chart = workflow.chart()
         try:
             await self.engine.on_writer(self.engine.definitions.take, chart)
@@ -373,7 +375,7 @@ class Orchestrator:
         """Its figures. Raises `ExecutionNotFound`."""
         row, plan = await self._execution(execution_id)
         results = await self._results(row, plan.performed, with_data=False)
-        wrong = [step for step, one in results.items() if one.status in ("failed", "compensation_failed")]
+        wrong = [step for step, one in results.items() if one.has_failed]
         results |= await self._results(row, wrong, with_data=True) if wrong else {}
         effects = await self.engine.on_reader(read_effects, self.engine.log, execution_id)
         rollback = [step.id for step in plan.rollback.values()]

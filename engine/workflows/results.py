@@ -35,7 +35,9 @@ _UNDONE = frozenset({"compensated", "compensation_failed"})
 class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     """One step of one execution.
 
-    `data` is what it returned, `error` why it has failed (for "compensation_failed": why its compensation has).
+    `data` is what it returned, `error` why it has failed (for "compensation_failed": why its compensation has; for
+    "skipped": why it was skipped, if that was its policy for a failure). "pending" in an execution that has ended is
+    what it has not come to.
     `retries` counts the attempts after the first. Times are ns UTC, None where there is none; `execution_time` is that
     of the last attempt until its result was recorded, in seconds.
     """
@@ -48,6 +50,12 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     started_at: int | None = None
     ended_at: int | None = None
     execution_time: float | None = None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it was performed without success, whatever its policy has made of that."""
+        skipped = self.status == "skipped" and self.started_at is not None
+        return skipped or self.status in ("failed", "compensation_failed")
 
 
 class Data(NamedTuple):
@@ -116,12 +124,11 @@ def _result(
     with_data: bool,
 ) -> StepResult:
     if row is None:
-        # What was never reached will not be.
-        missed: StepStatus = "skipped" if instance.status == "completed" else "cancelled"
-        return StepResult(step=step, status=missed if instance.status in ENDED else "pending")
+        # What a completed execution has never come to is what its branches have passed over.
+        return StepResult(step=step, status="skipped" if instance.status == "completed" else "pending")
     status, retries, error, data = cast(StepStatus, row.status), 0, "", None
     effect = effects.get(step)
-    if status in ("running", "pending") and instance.status in ENDED:
+    if status == "running" and instance.status in ENDED:
         status = "cancelled"
     elif status == "running" and effect is not None and _has_failed_before(effect):
         status, retries, error = "retrying", max(effect.attempt - 1, 0), effect.error
@@ -135,6 +142,9 @@ def _result(
         else:
             error = _error_of(trigger) if status == "compensation_failed" else ""
             data = own.data if own is not None else None
+    elif with_data and status == "skipped" and row.started_at is not None:  # Its policy, since it has failed.
+        trigger = _trigger(log, row)
+        error, retries = _error_of(trigger), max(trigger.attempt - 1, 0) if trigger is not None else 0
     time = None
     if row.started_at is not None and row.ended_at is not None:
         time = max(0, row.ended_at - row.started_at) / SECOND_NS

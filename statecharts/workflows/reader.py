@@ -27,6 +27,10 @@ WORKFLOW_KEYS = frozenset(("$schema", *model.WorkflowDefinition.__struct_fields_
 _STEP_TEXTS = ("name", "description", "plugin", "service", "method", "condition")
 _DURATIONS = ("timeout", "retry_delay", "retry_delay_max")
 _NUMBER_MAX = 1e300
+_COUNT_MAX = 999_999
+_WORD = re.compile(r"[^\s.*>]+")
+_WORDS = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
+"""What a subject on the bus can be made of."""
 
 
 def read_workflow(tree: Any, faults: Faults) -> tuple[model.WorkflowDefinition | None, dict[str, Callable[..., Any]]]:
@@ -122,6 +126,10 @@ class _Reader(ActionsReader):
             self.fault(path, f"expected the method of the {given[0]} in step {step.id!r}, which is missing")
         elif given == ["function"] and step.method:
             self.fault((*path, "method"), "expected no method beside a function")
+        elif given != ["function"]:
+            for key, form in ((given[0], _WORDS), ("method", _WORD)):
+                if not form.fullmatch(said := getattr(step, key)):
+                    self.fault((*path, key), f"expected the name of a {key}, without blanks, * and >, got {said!r}")
 
     def _function(self, tree: Mapping[str, Any], path: Path) -> str:
         given = tree.get("function", "")
@@ -249,8 +257,8 @@ class _Reader(ActionsReader):
             return default
         if type(value) is float and value.is_integer():
             value = int(value)
-        if type(value) is not int or not least <= value < 1_000_000:
-            self.fault((*path, key), f"expected a whole number from {least}, got {value!r}")
+        if type(value) is not int or not least <= value <= _COUNT_MAX:
+            self.fault((*path, key), f"expected a whole number from {least} to {_COUNT_MAX}, got {value!r}")
             return default
         return value
 

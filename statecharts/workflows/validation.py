@@ -14,7 +14,14 @@ from statewright.statecharts.places import Faults
 from statewright.statecharts.policies import PolicyFaults, compile_policy
 from statewright.statecharts.workflows.conditions import check_condition, mentioned
 from statewright.statecharts.workflows.dependencies import circle, units_of, upstream
-from statewright.statecharts.workflows.model import OnError, ParallelGroup, WorkflowDefinition, WorkflowStep, fallbacks
+from statewright.statecharts.workflows.model import (
+    Branch,
+    OnError,
+    ParallelGroup,
+    WorkflowDefinition,
+    WorkflowStep,
+    fallbacks,
+)
 from statewright.statecharts.workflows.parameters import Parameters, TemplateError
 
 STEPS_MAX = 4_000
@@ -65,12 +72,23 @@ class _Validator:
                 value = getattr(branch, key)
                 for step_id in (value,) if isinstance(value, str) else value:
                     self._known(branch, step_id, key)
-            if complaint := check_condition(branch.condition):
-                self.faults.add(branch, complaint, "condition")
+            self._branch(branch)
         for group in self.definition.groups:
             self._group(group)
         if not self.faults and not self._goes_round():
             self._references()
+
+    def _branch(self, branch: Branch) -> None:
+        seen: set[str] = {branch.step}
+        for key in ("then", "otherwise"):
+            for index, step_id in enumerate(getattr(branch, key)):
+                if step_id in seen:
+                    said = "the step before the branch" if step_id == branch.step else "in the branch already"
+                    self.faults.add(branch, f"expected another step, got {step_id!r}, which is {said}", key, index)
+                seen.add(step_id)
+        # One that is not there at all was noted by the reader.
+        if branch.condition and (complaint := check_condition(branch.condition)):
+            self.faults.add(branch, complaint, "condition")
 
     def _all_steps(self) -> Iterator[WorkflowStep]:
         for step in self.definition.steps:
@@ -172,6 +190,11 @@ class _Validator:
                 if needed in group.steps:
                     message = f"expected the steps of a group not to depend on each other: {step_id} -> {needed}"
                     self.faults.add(group, message, "steps", index)
+        for branch in self.definition.branches:
+            for step_id in (*branch.then, *branch.otherwise) if branch.step in group.steps else ():
+                if step_id in group.steps:
+                    message = f"expected the steps of a group not to depend on each other: {step_id} -> {branch.step}"
+                    self.faults.add(branch, f"{message} (in the group {group.name!r})")
         if group.merge and self._known(group, group.merge, "merge") and group.merge in group.steps:
             self.faults.add(group, f"expected the merge step outside of the group, got {group.merge!r}", "merge")
 

@@ -144,7 +144,7 @@ class Workflow:
     @classmethod
     def from_json(cls, data: bytes | str | Mapping[str, Any], functions: Functions | None = None) -> Workflow:
         """The workflow of a JSON text, or of a mapping. Raises InvalidWorkflow."""
-        if isinstance(data, Mapping):
+        if not isinstance(data, bytes | str):
             return cls.from_tree(data, functions)
         try:
             return cls.from_tree(msgspec.json.decode(data), functions)

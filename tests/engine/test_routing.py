@@ -140,6 +140,8 @@ def test_a_router_is_read_from_a_file(tmp_path: Path) -> None:
     file.write_text("name: mail\nrules:\n  - {name: big, goto: manual}\n")
     with pytest.raises(InvalidRouter, match=r"mail\.yaml: a router can't be read: .*`\$\.rules\[0\]`"):
         load_router(file)
+    with pytest.raises(InvalidRouter, match="router 'mail', rule 'big': priority: expected a whole number, got '1'"):
+        Router("mail", [Rule("big", "manual", "true", priority="1")])  # type: ignore[arg-type]
     file.write_text("name: [mail\n")
     with pytest.raises(InvalidRouter, match=r"mail\.yaml: .*line 2"):
         load_router(file)

@@ -33,6 +33,7 @@ def test_a_flag_goes_before_the_environment_and_that_before_the_default() -> Non
         "nats": "default",
         "charts": "environment",
         "handlers": "default",
+        "plugins": "default",
         "worker": "default",
         "log_level": "flag",
         "log_format": "environment",
@@ -120,7 +121,7 @@ def test_every_setting_is_documented_and_has_its_flag() -> None:
     for variable in known_variables():
         assert f"`{variable}`" in documented
     flags = {field.name for field in fields(ServeOptions)}
-    assert {setting.name for setting in SETTINGS} - flags == {"charts", "handlers"}
+    assert {setting.name for setting in SETTINGS} - flags == {"charts", "handlers", "plugins"}
 
 
 def test_an_empty_variable_is_one_that_is_not_set(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import nats
@@ -12,7 +14,8 @@ from nats.aio.msg import Msg
 
 from statewright.adapters.nats.endpoint import find_endpoint
 from tests.adapters.cli.conftest import Cli
-from tests.adapters.cli.test_serve import served
+from tests.adapters.cli.test_serve import TIMEOUT_S, served
+from tests.adapters.plugins.distributions import install
 from tests.engine.worlds import until
 
 pytestmark = pytest.mark.integration
@@ -129,3 +132,25 @@ def test_without_its_key_an_encrypted_store_still_says_how_steps_stand(
     shown = cli("steps", "e-1", "--json")
     assert (shown.code, [line["status"] for line in shown.lines]) == (0, ["running", "pending", "skipped"])
     assert "the store is encrypted" in shown.err
+
+
+async def test_installed_plugins_that_are_named_perform_their_steps(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = {"served_greeter": "def greet(who: str) -> str:\n    return f'hello {who}'\n", "served_raising": "1 / 0"}
+    install(tmp_path, "acme", "2.0", {"greeter": "served_greeter", "raising": "served_raising"}, modules)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    step = 'greet: {plugin: greeter, method: greet, parameters: {who: "${input.who}"}}'
+    (tmp_path / "greeting.yaml").write_text(f"id: greeting\nsteps:\n  {step}\n")
+    command = [sys.executable, "-m", "statewright.adapters.cli", "serve", "--plugin", "greter"]
+    told = {"capture_output": True, "text": True, "timeout": TIMEOUT_S}
+    unknown = await asyncio.to_thread(subprocess.run, command, **told)  # type: ignore[call-overload]
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "expected installed plugins (greeter, raising), got greter" in unknown.stderr
+    with served("--chart", "greeting.yaml") as ready:
+        assert ready["unhandled"] == ["step.plugin"]
+    with served("--chart", "greeting.yaml", "--plugin", "greeter") as ready:
+        assert ready["unhandled"] == []
+        await asyncio.to_thread(cli, "start", "greeting", "--id", "g-1", "--context", '{"input": {"who": "ann"}}')
+        assert await _ended(cli, "g-1") == "completed"
+    assert (await asyncio.to_thread(cli, "steps", "g-1", "--json")).lines[0]["data"] == "hello ann"

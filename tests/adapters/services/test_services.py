@@ -72,6 +72,13 @@ async def test_bad_registrations_are_refused() -> None:
             services.register("b", target)
     with pytest.raises(InvalidError, match="service 'b' can't offer 'hypot': no signature"):
         services.register("b", {"hypot": math.hypot})
+    for wrong, message in (
+        ({"tier": "ultra"}, "of tier low, standard, high, got 'ultra'"),
+        ({"priority": "1"}, "a whole number as priority, got '1'"),
+        ({"interfaces": "word-count"}, "a list of interfaces, got the text 'word-count'"),
+    ):
+        with pytest.raises(InvalidError, match=message):
+            services.register("b", Instance(), **wrong)  # type: ignore[arg-type]
     with pytest.raises(InvalidError, match="a service name of the form"):
         services.register("a.b", Instance())
     with pytest.raises(InvalidError, match="a weight from 1 and a capacity from 0, got 0 and 0"):

@@ -154,7 +154,7 @@ FAULTS = [
     ("id: docs", "id: my docs", "line 1, id: expected an id of 1 to 128"),
     ("mode: conditional", "mode: paralel", "did you mean 'parallel'?"),
     ("timeout: 1h", "timeout: soon", "line 5, timeout: expected a duration such as 30s"),
-    ("concurrency: 4", "concurrency: 0", "line 6, concurrency: expected a whole number from 1, got 0"),
+    ("concurrency: 4", "concurrency: 0", "line 6, concurrency: expected a whole number from 1 to 999999, got 0"),
     ("    method: read\n", "", "expected the method of the plugin in step 'load'"),
     ("    plugin: files\n", "    plugin: files\n    function: f\n", "got function and plugin"),
     ("dependencies: [load]", "dependencies: [laod]", "line 17, steps[1].dependencies[0]: there is no step 'laod'"),
@@ -173,7 +173,7 @@ FAULTS = [
     ("max_retries: 9", "parameters: {of: '${steps.laod}'}", "there is no step 'laod'; did you mean 'load'?"),
     ("steps.load.rows > 3", "\"'three'\"", "expected a condition of type bool, got string"),
     ("{action: skip, max_retries: 1", "{action: skp, max_retries: 1", "did you mean 'skip'?"),
-    ("max_retries: 1,", "max_retries: -1,", "expected a whole number from 0, got -1"),
+    ("max_retries: 1,", "max_retries: -1,", "expected a whole number from 0 to 999999, got -1"),
     ("retry_delay: 5s", "retry_delay: 5x", "steps[1].on_error.retry_delay: expected a duration"),
     ("retry_delay: 5s", "retry_delay: 5m", "expected a maximum of at least the initial wait"),
     ("fallback: guess", "fallback: gess", "there is no step 'gess'"),
@@ -186,6 +186,10 @@ FAULTS = [
     ("critical: false", "criticl: false", "step 'save' has no 'criticl'; did you mean 'critical'?"),
     ("timeout: 5000", "timeout: never", "steps[6].timeout: expected a duration"),
     ("then: [big]", "then: [bg]", "branches[0].then: there is no step 'bg'"),
+    ("then: [big]", "then: [small]", "branches[0].otherwise[0]: expected another step, got 'small', which is in the"),
+    ("then: [big]", "then: [load]", "got 'load', which is the step before the branch"),
+    ("method: read", "method: re ad", "steps[0].method: expected the name of a method, without blanks, * and >"),
+    ("plugin: files", "plugin: 'fil*s'", "steps[0].plugin: expected the name of a plugin"),
     ("merge: save", "merge: words", "expected the merge step outside of the group"),
     ("name: both", "name: save", "the id 'save' is given twice"),
     ("on_failure: partial, ", "", "expected a deadline only with on_failure: partial"),
@@ -230,6 +234,8 @@ def test_what_is_not_there_is_refused_while_building() -> None:
         Workflow("empty").validate()
     with pytest.raises(InvalidWorkflow, match="not valid JSON"):
         Workflow.from_json("{")
+    with pytest.raises(InvalidWorkflow, match="expected a workflow, a mapping"):
+        Workflow.from_json(None)  # type: ignore[arg-type]
     for tree in ([], None, {"steps": 5}, {"id": [], "steps": [5, {}]}, {"id": "x", "steps": {"a": 5}}):
         with pytest.raises(InvalidWorkflow):
             Workflow.from_tree(tree)
