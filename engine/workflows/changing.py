@@ -55,6 +55,9 @@ async def change(
     execution has ended or is rolling back), `InvalidError` (nothing is changed, no such step), `ExecutionNotFound`,
     `BusyError`, `UnavailableError`. Then nothing has changed.
     """
+    for key, steps in (("add", add), ("replace", replace), ("remove", remove)):
+        if isinstance(steps, str | Mapping | WorkflowStep):
+            raise InvalidError(f"expected a list of steps to {key}, got {type(steps).__name__}")
     asked = _Asked(list(add), list(replace), list(remove))
     standing = await standing_of(engine, execution_id)
     workflow, chart = await engine.on_reader(asked.derive, standing)

@@ -190,6 +190,8 @@ async def test_the_same_change_of_two_executions_is_one_definition(stage: Stage)
         ({"add": [{"id": "x", "plugin": "p", "dependencies": ["q"]}]}, InvalidWorkflow, "there is no step 'q'"),
         ({"add": [{"id": "x"}]}, InvalidWorkflow, "one of function, plugin and service"),
         ({"add": [{"id": "x", "plugin": "p", "what": 1}]}, InvalidWorkflow, "what"),
+        ({"remove": "cd"}, InvalidError, "expected a list of steps to remove, got str"),
+        ({"add": {"id": "x", "plugin": "p", "method": "m"}}, InvalidError, "expected a list of steps to add, got dict"),
         ({"add": [7]}, InvalidError, "expected a WorkflowStep or its fields, got int"),
         (
             {
