@@ -169,6 +169,7 @@ def evaluate_text(compiled: cel.Expression, data: Mapping[str, Any]) -> Any:
     return value
 
 
+NO_BOOL = "expected a condition that is true or false, it is neither"
 _FAILURES = (cel.Type.ERROR, cel.Type.UNKNOWN)
 
 
@@ -320,5 +321,6 @@ def _paths(text: str) -> list[str]:
 
 
 def _first_line(message: str) -> str:
-    line = message.partition("\n")[0]
+    # What CEL says of `1 ? a : b`.
+    line = message.partition("\n")[0].replace("No matching overloads found : <jump_condition>", NO_BOOL)
     return re.sub(r"^[A-Z_]+: | \[[A-Z_]+\]$", "", line)

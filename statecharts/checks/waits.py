@@ -23,11 +23,16 @@ def unheard(subject: Subject) -> Iterator[Fault]:
 
 
 def unperformed(subject: Subject, handlers: Collection[str]) -> Iterator[Fault]:
-    """Effects for which there is no handler: they would wait for ever."""
+    """Effects for which there is no handler, and functions of a workflow's steps: they would be waited for for ever."""
+    known = ", ".join(sorted(handlers)) or "none"
     for action in d.walk_actions(subject.definition):
         if isinstance(action, d.Perform) and action.name not in handlers:
-            known = ", ".join(sorted(handlers)) or "none"
             yield subject.fault(action, f"effect {action.name!r} has no handler; those given are {known}", "error")
+        elif isinstance(action, d.RunStep) and action.by.startswith("function."):
+            name = action.by.split(".", 2)[2]
+            if name not in handlers and name not in subject.chart.step_functions:
+                message = f"step {action.step!r} has no function {name!r}; those given are {known}"
+                yield subject.fault(action, message, "error")
 
 
 def unhandled_failures(subject: Subject) -> Iterator[Fault]:

@@ -77,6 +77,20 @@ class _Validator:
             self._group(group)
         if not self.faults and not self._goes_round():
             self._references()
+        elif self.faults:
+            self._what_else()
+
+    def _what_else(self) -> None:
+        """Beside other faults: circles, and steps that are asked for and not there."""
+        if not self.definition.groups:  # A group that is wrong makes circles of its own.
+            self._goes_round()
+        for step in self._all_steps():
+            for key, asked in (
+                ("condition", mentioned(step.condition)[0]),
+                ("parameters", self.parameters.get(step.id)),
+            ):
+                for step_id in sorted(asked or ()):
+                    self._known(step, step_id, key)
 
     def _branch(self, branch: Branch) -> None:
         seen: set[str] = {branch.step}

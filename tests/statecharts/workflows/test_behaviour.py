@@ -113,6 +113,12 @@ def test_a_condition_that_fails_aborts() -> None:
     status, error = Played(workflow)('done.effect.a={"lines": 2}').ended
     assert status == "failed"
     assert 'Key not found in map : "rows"' in error
+    workflow = steps(Workflow("w"), "a").add_step(id="b", function="f", condition="steps.a.rows")
+    status, error = Played(workflow)('done.effect.a={"rows": 2}').ended
+    assert (status, error.rpartition(": ")[2]) == (
+        "failed",
+        "expected a condition that is true or false, it is neither",
+    )
 
 
 def test_a_failure_aborts_and_undoes_in_the_reverse_order_of_completion() -> None:

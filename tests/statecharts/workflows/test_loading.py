@@ -217,6 +217,32 @@ def test_a_circle_is_spelled_out() -> None:
         workflow.validate()
 
 
+def test_a_circle_and_what_is_not_there_are_found_beside_other_faults() -> None:
+    workflow = Workflow("w", mode="parallel", timeout="soon")
+    workflow.add_step(id="a", function=save, dependencies=["b"], condition="steps.x")
+    workflow.add_step(id="b", function=save, dependencies=["a"], parameters={"rows": "${steps.y}"})
+    with pytest.raises(InvalidWorkflow) as caught:
+        workflow.validate()
+    assert sorted(fault.path for fault in caught.value.faults if "circle" not in fault.message) == [
+        "steps.a.condition", "steps.b.parameters", "timeout",
+    ]  # fmt: skip
+    assert len(caught.value.faults) == 4
+    groups = {"groups": [{"name": "g", "steps": ["a", "b"], "merge": "a"}]}
+    with pytest.raises(InvalidWorkflow) as caught:
+        Workflow.from_json(
+            {"id": "w", "mode": "parallel", "steps": {"a": {"function": "f"}, "b": {"function": "f"}}} | groups
+        )
+    assert [fault.path for fault in caught.value.faults] == ["groups[0].merge"]
+
+
+def test_check_knows_the_functions_of_steps() -> None:
+    workflow = Workflow("w").add_step(id="a", function=save).add_step(id="b", function="other")
+    assert check(workflow.chart()) == []
+    (fault,) = check(workflow.chart(), [])
+    assert fault.message == "step 'b' has no function 'other'; those given are none"
+    assert check(workflow.chart(), ["other"]) == []
+
+
 def test_in_a_sequence_nothing_depends_on_what_comes_later() -> None:
     workflow = Workflow("w").add_step(id="a", function=save, dependencies=["b"]).add_step(id="b", function=save)
     with pytest.raises(InvalidWorkflow, match="'a' depends on 'b', which comes after it; in the mode sequential"):
