@@ -59,7 +59,13 @@ def test_prune_and_restore(ended: Cli) -> None:
         assert sorted_states(ended("metrics", "--json", *rebuild).lines) == sorted_states(before)
     assert ended("store", "verify", "--json").lines[0]["pruned"] == 1
 
-    assert ended("store", "restore", "a.jsonl.gz", "--json").lines == [{"restored": 1, "present": 0, "refused": {}}]
+    Path("torn.jsonl.gz").write_bytes(Path("a.jsonl.gz").read_bytes()[:30])
+    torn = ended("store", "restore", "torn.jsonl.gz")
+    assert (torn.code, torn.out) == (0, "0 instances restored, 0 were there already\n")
+    assert "torn.jsonl.gz ends in the middle: either a prune was killed there" in torn.err
+    assert ended("store", "restore", "a.jsonl.gz", "--json").lines == [
+        {"restored": 1, "present": 0, "refused": {}, "torn": False}
+    ]
     assert ended("status", "d-17", "--json").lines == status
     assert ended("send", "d-17", "approve", "--event-id", "e-9").out.startswith("duplicate")
 
