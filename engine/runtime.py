@@ -289,10 +289,10 @@ class Runtime:
             instance_id = delivery.request.instance_id
             if instance_id not in loaded and instance_id not in missing:
                 resident = self.residents.get(instance_id)
-                if resident is None:
-                    missing[instance_id] = None
-                else:
+                if resident is not None:
                     loaded[instance_id] = resident
+                elif ask_inbox or not (type(delivery.request) is StartRequest and delivery.request.is_new):
+                    missing[instance_id] = None
         if missing:
             batch = await self._load_missing(batch, missing, loaded)
         if ask_inbox and not all(resident.complete for resident in loaded.values()):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from statewright.engine import EffectCall
-from statewright.engine.effects import CONCURRENCY_MAX
 from statewright.engine.recorder import Changes
+from statewright.engine.rooms import CONCURRENCY_MAX
 from tests.engine.test_steps import LOADING
 from tests.engine.worlds import World
 
@@ -31,7 +31,7 @@ async def test_no_more_are_claimed_than_there_is_room_for(world: World) -> None:
 
     async with world:
         world.engine.performer("step", perform)
-        ids = [f"w-{number}" for number in range(3 * CONCURRENCY_MAX)]
+        ids = [f"w-{number}" for number in range(CONCURRENCY_MAX + 200)]
         await asyncio.gather(*(world.engine.start("loading", id=instance_id) for instance_id in ids))
         for instance_id in ids:
             await world.until_recorded(instance_id, "transition_taken", 2)
