@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from statewright.engine.threads import THREADS_MAX
 
-CONCURRENCY_MAX = 1_000
-"""How many effects are performed at once on the event loop."""
+CONCURRENCY_MAX = 500
+"""How many effects are performed at once on the event loop. Twice as many were a tenth faster, where steps do nothing,
+and took twice the memory."""
 
 
 class Room:

@@ -175,7 +175,7 @@ def measure(folder: Path) -> list[str]:
             _show(make.__name__, asyncio.run(run(folder, make(steps), steps)))
         _show(f"{EXECUTIONS} of {STEPS}", asyncio.run(run(folder, make(STEPS), STEPS, EXECUTIONS)))
     print("memory of a step, bytes (bar 2,000), in fresh processes")
-    for executions in (1, MEMORY_EXECUTIONS):
+    for executions in (MEMORY_EXECUTIONS, 3 * MEMORY_EXECUTIONS):
         print(f"{executions:>4} executions of {MEMORY_STEPS:,}: {_memory(folder, executions)}")
     print("bars: 1,000 at once in 2 s, a chain of 1,000 in 3 s, 3,000 steps/s with 100 executions of 10")
     return [f"sqlite:///{path}" for path in sorted(folder.glob("*.db"))]
