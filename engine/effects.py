@@ -9,8 +9,9 @@ cancelled is not performed any more.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
 from statewright.engine.relatives import KINDS
 from statewright.engine.requests import EffectResult, as_json
 from statewright.engine.retries import DEFAULT, backoff_ns, is_final
+from statewright.engine.rooms import Room, Rooms
 from statewright.engine.runtime import Runtime
 from statewright.engine.shares import WHOLE, Part
 from statewright.engine.tasks import end
@@ -36,8 +38,6 @@ from statewright.engine.threads import Threads
 from statewright.statecharts.errors import StatewrightError
 from statewright.statecharts.facts import Json, Policy
 
-CONCURRENCY_MAX = 100
-"""How many effects are performed at once."""
 ATTEMPT_TIMEOUT_NS = 300 * SECOND_NS
 """How long an attempt may take if neither the chart nor the handler says."""
 RECORDINGS_MAX = 6
@@ -54,10 +54,11 @@ _read_policy = msgspec.json.Decoder(Policy).decode
 
 
 class _Performer(NamedTuple):
-    """Who performs, and on what terms if the chart doesn't say."""
+    """Who performs, on what terms if the chart doesn't say, and whether that takes a thread."""
 
     function: Handler
     policy: Policy
+    in_thread: bool
 
 
 class Effects:
@@ -89,10 +90,7 @@ class Effects:
         self._claimed: dict[str, EffectRow] = {}
         """The rows of those under way."""
         self._draining = False
-        self._is_behind = True
-        """Whether something that is due may wait for a claim: what comes later must not overtake it."""
-        self._asked_for = self._promised = 0
-        """For how many there is room kept: those of a claim, and of a commit, that is under way."""
+        self._rooms = Rooms()
         self._astray: list[EffectRow] = []
         """Claimed by commits that may be there or not: nobody performs these, so they are put back."""
         self.alarm = Alarm(clock)
@@ -100,7 +98,7 @@ class Effects:
     def register(self, name: str, handler: Handler, policy: Policy = _SAYS_NOTHING) -> None:
         """`handler` performs the effects of kind "perform" that are called `name`, as `policy` says where the chart
         says nothing."""
-        self._handlers[name] = _Performer(handler, policy)
+        self._handlers[name] = _Performer(handler, policy, not inspect.iscoroutinefunction(handler))
         self._look_again()
 
     @property
@@ -108,9 +106,12 @@ class Effects:
         """The names that have a handler."""
         return frozenset(self._handlers)
 
-    def register_kind(self, kind: str, performer: Handler) -> None:
-        """`performer` performs every effect of `kind` ("emit", "call")."""
-        self._performers[kind] = _Performer(performer, _SAYS_NOTHING)
+    def register_kind(self, kind: str, performer: Handler, *, in_thread: bool | None = None) -> None:
+        """`performer` performs every effect of `kind` ("emit", "call"). in_thread: whether that takes a thread; by
+        default what is no coroutine function does."""
+        if in_thread is None:
+            in_thread = not inspect.iscoroutinefunction(performer)
+        self._performers[kind] = _Performer(performer, _SAYS_NOTHING, in_thread)
         self._look_again()
 
     def unregister_kind(self, kind: str) -> None:
@@ -126,7 +127,7 @@ class Effects:
         """Stop what a commit has cancelled, and look again if it asked for something that can be performed here."""
         if self._attempts:
             self._stop_cancelled(changes)
-        self._promised = 0
+        self._rooms.settle()
         is_more = False
         for row in changes.effects_requested:
             if row.state == "running":
@@ -139,32 +140,33 @@ class Effects:
     def claim(self, changes: Changes) -> None:
         """Before a commit: what it asks for and would be claimed at once is claimed in the same transaction, which
         spares another for each. What instances ask of each other is left out, and all of it while others wait."""
-        if self._is_behind or self._draining:
+        if self._draining:
             return
         now, partitions = self._clock.now(), self._part.partitions()
-        room = CONCURRENCY_MAX - len(self._under_way) - self._asked_for
         over = {effect_id for _, _, effect_id in changes.effects_ended}
         rows = changes.effects_requested
         for index, row in enumerate(rows):
-            if row.state != "pending" or row.kind in KINDS or self._performed_by(row) is None or row.effect_id in over:
+            performer = self._performed_by(row)
+            if row.state != "pending" or row.kind in KINDS or performer is None or row.effect_id in over:
                 continue
             if partitions is not None and row.partition not in partitions:
                 continue
-            if self._promised == room:
-                self._is_behind = True
-                return
-            self._promised += 1
+            room = self._rooms.in_threads if performer.in_thread else self._rooms.on_loop
+            if room.is_behind or room.left <= 0:
+                room.is_behind = True
+                continue
+            room.promised += 1
             rows[index] = row._replace(state="running", attempt=1, lease_epoch=1, due_at=now + LEASE_NS)
 
     def unclaim(self, changes: Changes, *, is_certain: bool) -> None:
         """The commit has failed, after which nothing of it is performed."""
-        self._promised = 0
+        self._rooms.settle()
         if not is_certain:
             self._astray += (row for row in changes.effects_requested if row.state == "running")
         self._look_again()
 
     def _look_again(self) -> None:
-        self._is_behind = True
+        self._rooms.fall_behind()
         self.alarm.ring()
 
     def _stop_cancelled(self, changes: Changes) -> None:
@@ -189,7 +191,7 @@ class Effects:
                     _LOG.exception("effects can't be claimed; looking again in a second")
                     await self._clock.sleep_until(self._clock.now() + SECOND_NS)
         finally:
-            self._is_behind = True
+            self._rooms.fall_behind()
             await end(watch, *self._under_way.values())
 
     async def close(self) -> None:
@@ -249,17 +251,25 @@ class Effects:
     async def _claim_due(self) -> bool:
         """Start performing due effects; whether it is worth looking again at once."""
         await self._put_back_astray()
-        room = CONCURRENCY_MAX - len(self._under_way) - self._promised
-        if room <= 0 or self._draining:
-            self._is_behind = True
+        rooms = [] if self._draining else self._rooms.with_room()
+        if not rooms:
+            self._rooms.fall_behind()
             return False
-        now = self._clock.now()
-        self._asked_for = room
+        # Half of the room is left to the commits meanwhile: what they claim costs nothing.
+        now, asked = self._clock.now(), [(room, (room.left + 1) // 2) for room in rooms]
+        for room, most in asked:
+            room.asked_for = most
         try:
-            rows = await self._runtime.on_writer(self._claim, now, room)
+            found = await self._runtime.on_writer(self._claim, now, asked)
         finally:
-            self._asked_for = 0
-        self._is_behind = len(rows) == room
+            for room in rooms:
+                room.asked_for = 0
+        for (room, most), rows in zip(asked, found, strict=True):
+            room.is_behind = len(rows) == most
+            self._begin_all(rows)
+        return any(room.is_behind and room.left > 0 for room in rooms)
+
+    def _begin_all(self, rows: Sequence[EffectRow]) -> None:
         for row in rows:
             if row.effect_id in self._under_way:
                 # The clock has leapt past its lease while it is still being performed here: the new one is its own.
@@ -268,13 +278,16 @@ class Effects:
                     self._claimed[row.effect_id] = row
                 continue
             self._begin(row)
-        return len(rows) == room
 
     def _begin(self, row: EffectRow) -> None:
         if row.kind in KINDS:
-            task = self._messages.perform(row)
+            task, in_thread = self._messages.perform(row), False
         else:
-            task = asyncio.create_task(self._perform(self._attempt(row)), name=f"effect {row.effect_id}")
+            performer = self._performed_by(row)
+            assert performer is not None, row
+            in_thread = performer.in_thread
+            task = asyncio.create_task(self._perform(self._attempt(row, performer)), name=f"effect {row.effect_id}")
+        self._rooms.begins(row.effect_id, in_thread=in_thread)
         self._under_way[row.effect_id] = task
         self._claimed[row.effect_id] = row
         task.add_done_callback(partial(self._ended, row.effect_id))
@@ -289,20 +302,25 @@ class Effects:
                 await self._runtime.on_writer(*put_back)
             self._astray.remove(row)
 
-    def _claim(self, now: int, room: int) -> list[EffectRow]:
-        names, kinds = self.queues()
+    def _claim(self, now: int, asked: Sequence[tuple[Room, int]]) -> list[Sequence[EffectRow]]:
+        """On the writing thread: what is due, as many of each sort as there is room for."""
+        names, kinds = self._queues([room for room, _ in asked])
         partitions = self._part.partitions()
         at = self._recorder.next_effect_at(names=names, kinds=kinds, partitions=partitions)
         if at is None or at > now:  # Spares a writing transaction.
-            return []
-        return list(
-            self._recorder.claim_effects(now, room, names=names, kinds=kinds, lease_ns=LEASE_NS, partitions=partitions)
-        )
+            return [() for _ in asked]
+        found = []
+        for room, most in asked:
+            names, kinds = self._queues([room])
+            claim = self._recorder.claim_effects
+            found.append(claim(now, most, names=names, kinds=kinds, lease_ns=LEASE_NS, partitions=partitions))
+        return found
 
     async def _next_look(self) -> int | None:
-        if self._draining or len(self._under_way) + self._promised >= CONCURRENCY_MAX:
+        rooms = [] if self._draining else self._rooms.with_room()
+        if not rooms:
             return None  # An effect that ends rings.
-        names, kinds = self.queues()
+        names, kinds = self._queues(rooms)
         partitions = self._part.partitions()
         next_at = await self._runtime.on_reader(
             lambda: self._recorder.next_effect_at(names=names, kinds=kinds, partitions=partitions)
@@ -313,11 +331,20 @@ class Effects:
         """The names and the kinds of effects that can be performed here."""
         return list(self._handlers), [*KINDS, *self._performers]
 
+    def _queues(self, rooms: Sequence[Room]) -> tuple[list[str], list[str]]:
+        """Of them those for which there is room."""
+        if len(rooms) == len(self._rooms.all):
+            return self.queues()
+        in_thread = rooms[0] is self._rooms.in_threads
+        names = [name for name, performer in self._handlers.items() if performer.in_thread == in_thread]
+        kinds = [kind for kind, performer in self._performers.items() if performer.in_thread == in_thread]
+        return names, kinds if in_thread else [*KINDS, *kinds]
+
     def _ended(self, effect_id: str, task: asyncio.Task[None]) -> None:
         del self._under_way[effect_id]
         self._attempts.pop(effect_id, None)
         self._claimed.pop(effect_id, None)
-        if self._is_behind:
+        if self._rooms.ends(effect_id):
             self.alarm.ring()
 
     def _performed_by(self, row: EffectRow) -> _Performer | None:
@@ -325,10 +352,8 @@ class Effects:
             return self._handlers.get(row.name)
         return self._performers.get(row.kind)
 
-    def _attempt(self, row: EffectRow) -> Attempt:
+    def _attempt(self, row: EffectRow, performer: _Performer) -> Attempt:
         """An attempt on the terms of the chart, or the handler's, or else everybody's."""
-        performer = self._performed_by(row)
-        assert performer is not None, row
         default = performer.policy
         said = _read_policy(row.policy) if row.policy else _SAYS_NOTHING
         policy = replace(

@@ -206,7 +206,7 @@ class Engine:
         check_id("a definition name", definition)
         instance_id = new_id(self.clock.now()) if id is None else check_id("an instance id", id)
         started: Started = await self.submit(
-            StartRequest(instance_id, definition, {} if context is None else context, version, actor)
+            StartRequest(instance_id, definition, {} if context is None else context, version, actor, is_new=id is None)
         )
         return started
 
@@ -363,9 +363,10 @@ class Engine:
 
         return register
 
-    def performer(self, kind: str, function: Handler) -> None:
-        """`function` performs every effect of `kind` ("emit", "call")."""
-        self._behind.effects.register_kind(kind, function)
+    def performer(self, kind: str, function: Handler, *, in_thread: bool | None = None) -> None:
+        """`function` performs every effect of `kind` ("emit", "call"). in_thread: whether that takes a thread, of which
+        there are fewer; by default what is no coroutine function does."""
+        self._behind.effects.register_kind(kind, function, in_thread=in_thread)
 
     @property
     def performers(self) -> Effects:

@@ -75,6 +75,8 @@ class StartRequest(msgspec.Struct, frozen=True):
     actor: str = ""
     parent: ParentLink | None = None
     effect_id: str = ""
+    is_new: bool = False
+    """Whether the id was drawn for this request: then it isn't looked up first, the log's key would tell."""
 
 
 class ControlRequest(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence, Set
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from eventsourcing.persistence import (
@@ -23,28 +24,26 @@ from eventsourcing.persistence import (
 )
 
 from statewright.engine import interpreter
+from statewright.engine.answers import Delivery, Lookups, answer_all, as_answer, settle
 from statewright.engine.clock import Clock
 from statewright.engine.commits import Commits, Nobody
 from statewright.engine.definitions import Definitions
 from statewright.engine.errors import (
-    AlreadyExistsError,
     BusyError,
     ConflictError,
     InvalidError,
     LeaseLostError,
-    PrunedError,
     UnavailableError,
     UnusableError,
 )
-from statewright.engine.events import InstancePruned, InstanceStarted
+from statewright.engine.events import InstancePruned
 from statewright.engine.instance import Instance
 from statewright.engine.log import InstanceLog
 from statewright.engine.logged import ids_of_many, log_facts
-from statewright.engine.requests import Outcome, Request, Started, StartRequest, as_json, identity_of
+from statewright.engine.requests import Request, StartRequest, identity_of
 from statewright.engine.residents import RESIDENTS_MAX, Resident, Residents, load_resident
-from statewright.engine.unit import Answer, Doubtful, FirstOutcome, FirstStart, Unit
+from statewright.engine.unit import Answer, Doubtful, Unit
 from statewright.engine.worker import Worker, Workers
-from statewright.statecharts.errors import StatewrightError
 
 BATCH_MAX = 1_024
 OVERLAP_MIN = 32
@@ -60,16 +59,6 @@ _OF_ONE_REQUEST = (IntegrityError, DataError, ProgrammingError)
 
 _LOG = logging.getLogger("statewright.engine")
 T = TypeVar("T")
-
-
-class Delivery:
-    """One request and the future of its answer."""
-
-    __slots__ = ("answered", "request")
-
-    def __init__(self, request: Request, answered: asyncio.Future[Any]) -> None:
-        self.request = request
-        self.answered = answered
 
 
 class _Decided(NamedTuple):
@@ -103,11 +92,12 @@ class Runtime:
         self._queue_max = queue_max
         self._arrived = asyncio.Event()
         self._closing = False
-        self._under_way: asyncio.Task[None] | None = None
+        self._under_way: asyncio.Future[None] | None = None
+        """Done when the batch that is being recorded has been answered."""
+        self._recovering: asyncio.Task[None] | None = None
         self._recording: Set[str] = frozenset()
-        self._looking_up: set[asyncio.Task[None]] = set()
-        self._lookups = 0
-        """How many answers these have still to look up: they count as queued, so that duplicates can't pile up."""
+        self._lookups = Lookups(log, self.on_reader)
+        """Those that wait for it count as queued, so that duplicates can't pile up."""
         self.recorded = 0
         """How many facts this run has made durable."""
         self._loop = asyncio.get_running_loop()
@@ -123,7 +113,7 @@ class Runtime:
         (`bounded=False` is for the engine's own, whose number is bounded elsewhere), `UnavailableError` on closing."""
         if self._closing:
             raise UnavailableError("the engine is closing")
-        if bounded and len(self._queue) + self._lookups >= self._queue_max:
+        if bounded and len(self._queue) + self._lookups.waiting >= self._queue_max:
             raise BusyError(f"{self._queue_max:,} requests are waiting; try again later")
         answered = self._loop.create_future()
         self._queue.append(Delivery(request, answered))
@@ -133,7 +123,7 @@ class Runtime:
     @property
     def waiting(self) -> int:
         """How many requests wait to be decided, or for an answer that is looked up."""
-        return len(self._queue) + self._lookups
+        return len(self._queue) + self._lookups.waiting
 
     async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(*args)` on the one thread that writes, between commits."""
@@ -178,14 +168,14 @@ class Runtime:
                 decided = await self._decide(batch)
             except Exception as error:  # The loop must outlive any fault: it is answered, and said.
                 _LOG.exception("a batch of %d requests failed", len(batch), extra=_ids_of(batch))
-                _answer_all(batch, error)
+                answer_all(batch, error)
                 continue
             await self._until_recorded()
-            self._recording = decided.unit.drafts.keys()
-            self._under_way = self._loop.create_task(self._finish(decided))
-            await asyncio.sleep(0)  # The task hands its batch to the writing thread now, not after the next decisions.
+            self._hand_over(decided)
+            if decided.unit.is_empty:
+                await asyncio.sleep(0)  # A flood of duplicates lets others have their turn.
         await self._until_recorded()
-        await asyncio.gather(*self._looking_up)
+        await self._lookups.finish()
 
     def _take(self) -> list[Delivery]:
         """What is decided next, in order of arrival. While a commit is under way its instances' requests wait for it;
@@ -208,15 +198,50 @@ class Runtime:
         if self._under_way is not None:
             await self._under_way
 
-    async def _finish(self, decided: _Decided) -> None:
+    def _hand_over(self, decided: _Decided) -> None:
+        """Have a batch recorded while the next is decided. What is usual takes no task: a lone event waits for each."""
+        self._recording = decided.unit.drafts.keys()
+        self._under_way = self._loop.create_future()
+        if decided.unit.is_empty:
+            self._finish(decided, None)
+            return
         try:
-            await self._record(decided)
-        except Exception as error:  # As above: answered, and said.
-            _LOG.exception("a batch of %d requests failed", len(decided.batch), extra=_ids_of(decided.batch))
-            _answer_all(decided.batch, error)
+            self._write(decided.unit).add_done_callback(partial(self._finish, decided))
+        except Exception as error:
+            self._recover_later(decided, error)
+
+    def _finish(self, decided: _Decided, written: asyncio.Future[Any] | None) -> None:
+        error = None if written is None else written.exception()
+        if error is None:
+            try:
+                self._answer(decided)
+            except Exception as fault:
+                self._fail(decided, fault)
+            self._finished()
+        else:
+            self._recover_later(decided, error)
+
+    def _recover_later(self, decided: _Decided, error: BaseException) -> None:
+        self._recovering = self._loop.create_task(self._recover_and_finish(decided, error))
+
+    async def _recover_and_finish(self, decided: _Decided, error: BaseException) -> None:
+        try:
+            await self._not_written(decided, error, 0)
+        except Exception as fault:
+            self._fail(decided, fault)
         finally:
-            self._recording, self._under_way = frozenset(), None
-            self._arrived.set()
+            self._finished()
+
+    def _fail(self, decided: _Decided, error: Exception) -> None:
+        """The loop must outlive any fault: it is answered, and said."""
+        _LOG.error("a batch of %d requests failed", len(decided.batch), exc_info=error, extra=_ids_of(decided.batch))
+        answer_all(decided.batch, error)
+
+    def _finished(self) -> None:
+        under_way, self._under_way, self._recording = self._under_way, None, frozenset()
+        if under_way is not None and not under_way.done():
+            under_way.set_result(None)
+        self._arrived.set()
 
     async def _process(self, batch: Sequence[Delivery], conflicts: int = 0) -> None:
         """Decide, record and answer one batch, alone, after it has failed with others."""
@@ -251,29 +276,37 @@ class Runtime:
 
     async def _record(self, decided: _Decided, conflicts: int = 0) -> None:
         """Make a decided batch durable and answer it."""
-        batch, unit, answers = decided
-        if not unit.is_empty:
+        if not decided.unit.is_empty:
             try:
-                unit.seal()
-                self.commits.begun(unit.changes)
-                await self.on_writer(self._log.append, unit.facts, unit.changes)
+                await self._write(decided.unit)
             except Exception as error:
-                if not await self._is_recorded(unit, error):
-                    self.commits.failed(unit.changes, is_certain=isinstance(error, (*_OF_ONE_REQUEST, LeaseLostError)))
-                    await self._recover(batch, unit, error, conflicts)
-                    return
-            self._advance(unit)
-        lookups = [pair for pair in answers if _settle(*pair)]
-        if lookups:  # Apart, so that a flood of duplicates holds nobody up.
-            self._lookups += len(lookups)
-            task = self._loop.create_task(self._look_up_all(lookups))
-            self._looking_up.add(task)
-            task.add_done_callback(self._looking_up.discard)
+                await self._not_written(decided, error, conflicts)
+                return
+        self._answer(decided)
 
-    async def _look_up_all(self, lookups: Sequence[tuple[Delivery, Answer]]) -> None:
-        for delivery, answer in lookups:
-            await self._look_up(delivery, answer)
-            self._lookups -= 1
+    def _write(self, unit: Unit) -> asyncio.Future[Any]:
+        unit.seal()
+        self.commits.begun(unit.changes)
+        return self._writer.call(self._log.append, unit.facts, unit.changes)
+
+    async def _not_written(self, decided: _Decided, error: BaseException, conflicts: int) -> None:
+        """If it is there all the same it is answered, else all is tried again apart."""
+        if not isinstance(error, Exception):
+            raise error
+        batch, unit, _ = decided
+        if await self._is_recorded(unit, error):
+            self._answer(decided)
+            return
+        self.commits.failed(unit.changes, is_certain=isinstance(error, (*_OF_ONE_REQUEST, LeaseLostError)))
+        await self._recover(batch, unit, error, conflicts)
+
+    def _answer(self, decided: _Decided) -> None:
+        """What was decided is durable."""
+        if not decided.unit.is_empty:
+            self._advance(decided.unit)
+        lookups = [pair for pair in decided.answers if settle(*pair)]
+        if lookups:
+            self._lookups.begin(lookups)
 
     def _unit(self, loaded: dict[str, Resident], doubtful: Collection[str] = ()) -> Unit:
         return Unit(loaded, self._definitions, self._partitions, self._clock.now(), doubtful)
@@ -289,10 +322,10 @@ class Runtime:
             instance_id = delivery.request.instance_id
             if instance_id not in loaded and instance_id not in missing:
                 resident = self.residents.get(instance_id)
-                if resident is None:
-                    missing[instance_id] = None
-                else:
+                if resident is not None:
                     loaded[instance_id] = resident
+                elif ask_inbox or not (type(delivery.request) is StartRequest and delivery.request.is_new):
+                    missing[instance_id] = None
         if missing:
             batch = await self._load_missing(batch, missing, loaded)
         if ask_inbox and not all(resident.complete for resident in loaded.values()):
@@ -301,7 +334,7 @@ class Runtime:
             except PersistenceError as error:
                 failure = UnavailableError(f"the store can't be read, it is not known what it has recorded: {error}")
                 failure.__cause__ = error
-                _answer_all(batch, failure)
+                answer_all(batch, failure)
                 return loaded, ()
         return loaded, batch
 
@@ -320,7 +353,7 @@ class Runtime:
         for delivery in batch:
             error = failed.get(delivery.request.instance_id)
             if error is not None:
-                _answer_all([delivery], _as_answer(delivery.request, error))
+                answer_all([delivery], as_answer(delivery.request, error))
         return [delivery for delivery in batch if delivery.request.instance_id not in failed]
 
     def _read_all(
@@ -407,12 +440,12 @@ class Runtime:
         elif not isinstance(error, IntegrityError):
             failure = InvalidError(f"the request can't be recorded: {type(error).__name__}: {error}")
             failure.__cause__ = error
-            _answer_all(batch, failure)
+            answer_all(batch, failure)
         elif conflicts < CONFLICTS_MAX:
             await self._process(batch, conflicts + 1)
         else:
             instance_id = batch[0].request.instance_id
-            _answer_all(batch, ConflictError(f"instance '{instance_id}' is being written by another process: {error}"))
+            answer_all(batch, ConflictError(f"instance '{instance_id}' is being written by another process: {error}"))
 
     async def _refuse_writing(self, batch: Sequence[Delivery], error: Exception) -> None:
         """The store's fault, not a request's: answer what needs no writing from what the log says, refuse the rest."""
@@ -423,74 +456,10 @@ class Runtime:
             unit = self._unit(loaded)
             answer = unit.decide(delivery.request)
             if not unit.is_empty:
-                _answer_all([delivery], failure)
-            elif _settle(delivery, answer):
-                await self._look_up(delivery, answer)
-
-    async def _look_up(self, delivery: Delivery, answer: Answer) -> None:
-        try:
-            if isinstance(answer, FirstStart):
-                found: Any = await self.on_reader(self._first_start, answer.request)
-            else:
-                assert isinstance(answer, FirstOutcome)
-                outcome = await self.on_reader(self._log.outcome_at, answer.instance_id, answer.sequence)
-                found = Outcome("duplicate", outcome.reason, outcome.sequence, outcome.configuration, outcome.status)
-        except StatewrightError as error:
-            _answer_all([delivery], error)
-        except Exception as error:
-            failure = UnavailableError(f"the first answer can't be read: {error}")
-            failure.__cause__ = error
-            _answer_all([delivery], failure)
-        else:
-            if not delivery.answered.done():
-                delivery.answered.set_result(found)
-
-    def _first_start(self, request: StartRequest) -> Started:
-        found = self._log.facts(request.instance_id, to=1)
-        if not found:  # The instance in memory was pruned meanwhile.
-            raise AlreadyExistsError(str(self._log.absence(request.instance_id)))
-        first = found[0]
-        assert isinstance(first, InstanceStarted)
-        _, encoded = as_json("the context", request.context)
-        same = (
-            first.definition == request.definition
-            and request.version in (None, first.version)
-            and as_json("the context", first.input)[1] == encoded
-            and first.parent == request.parent
-        )
-        if not same:
-            raise AlreadyExistsError(
-                f"instance '{request.instance_id}' exists: it was started as '{first.definition}' version "
-                f"'{first.version}' with other content"
-            )
-        return Started(first.instance_id, first.sequence, first.configuration, first.status)
-
-
-def _as_answer(request: Request, error: Exception) -> Exception:
-    """Why `request` can't be decided: to a start, an instance that was pruned is one that exists."""
-    if isinstance(error, PrunedError) and isinstance(request, StartRequest):
-        return AlreadyExistsError(str(error))
-    return error
-
-
-def _settle(delivery: Delivery, answer: Answer) -> bool:
-    """Give the answer, unless it must be looked up first (then true)."""
-    if isinstance(answer, FirstOutcome | FirstStart):
-        return True
-    answered = delivery.answered
-    if not answered.done():  # The caller may have gone.
-        if isinstance(answer, Exception):
-            answered.set_exception(answer)
-        else:
-            answered.set_result(answer)
-    return False
+                answer_all([delivery], failure)
+            elif settle(delivery, answer):
+                await self._lookups.look_up(delivery, answer)
 
 
 def _ids_of(batch: Sequence[Delivery]) -> dict[str, str]:
     return ids_of_many(delivery.request.instance_id for delivery in batch)
-
-
-def _answer_all(batch: Sequence[Delivery], error: Exception) -> None:
-    for delivery in batch:
-        if not delivery.answered.done():
-            delivery.answered.set_exception(error)

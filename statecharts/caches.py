@@ -9,7 +9,9 @@ CACHED_MAX = 2048
 PLANS_MAX = 256
 """Entries of one transition's or one event's cache."""
 JOINT_MAX = 16
-"""What more transitions than these do together is not kept: there is one for every combination, and they are long."""
+"""Of what more transitions than these do together little is kept: there is one for every combination, they are long."""
+WIDE_MAX = 4
+"""How much of that: a chart that fans out does so in the same way every time."""
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")

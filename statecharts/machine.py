@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from transitions.extensions.nesting import HierarchicalMachine, NestedState, NestedTransition
 
 from statewright.statecharts import step as stepping
-from statewright.statecharts.caches import CACHED_MAX, JOINT_MAX, PLANS_MAX, keep
+from statewright.statecharts.caches import CACHED_MAX, JOINT_MAX, PLANS_MAX, WIDE_MAX, keep
 from statewright.statecharts.children import NOBODY, Child, Kin
 from statewright.statecharts.context import Context
 from statewright.statecharts.definition import FinalStatus, Json
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 SEPARATOR = "/"
 """Between the names of nested states in `transitions`' own views; no id can hold it."""
-MEMBERS_WIDE = 128
-"""A set of more states is read digit by digit."""
+_MANY = 32
+"""From how many members on a set is read digit by digit."""
 
 
 class ChartState(NestedState):
@@ -190,6 +190,7 @@ class ChartMachine(HierarchicalMachine):
         self._by_descriptor: dict[str, list[ChartTransition]] = {}
         self._handlers: dict[str, Handlers] = {}
         self._joint: dict[tuple[Any, ...], Plan] = {}
+        self._joint_wide: dict[tuple[Any, ...], Plan] = {}
         self._names: dict[int, tuple[str, ...]] = {}
         self._accepts: dict[int, tuple[str, ...]] = {}
 
@@ -272,10 +273,14 @@ class ChartMachine(HierarchicalMachine):
     def members(self, states: int) -> list[ChartState]:
         """The states of a set in document order."""
         by_index = self.by_index
-        if states.bit_count() > MEMBERS_WIDE:
-            # Taking bit after bit from a long number costs its length each time: its digits are gone through instead.
-            return [by_index[index] for index, digit in enumerate(reversed(f"{states:b}")) if digit == "1"]
         members = []
+        if states.bit_count() > _MANY:  # Arithmetic on the whole set, once for each member, would cost its square.
+            digits = f"{states:b}"[::-1]
+            index = digits.find("1")
+            while index >= 0:
+                members.append(by_index[index])
+                index = digits.find("1", index + 1)
+            return members
         while states:
             lowest = states & -states
             members.append(by_index[lowest.bit_length() - 1])
@@ -326,15 +331,16 @@ class ChartMachine(HierarchicalMachine):
             leaves |= self.exit_set(transition, configuration, history)
             asks = asks or transition.plans is None
         key = (tuple([t.order for t in transitions]), leaves, tuple(history.items()) if asks else ())
-        plan = self._joint.get(key)
+        is_wide = len(transitions) > JOINT_MAX
+        known = self._joint_wide if is_wide else self._joint
+        plan = known.get(key)
         if plan is None:
             # History values are set by leaving, before anything is entered (procedures exitStates, enterStates).
             entry = EntrySet(self, {**history, **dict(Plan(self, leaves).records)})
             for transition in transitions:
                 entry.add_transition(transition)
             plan = Plan(self, leaves, entry.enters, entry.defaults, entry.history_defaults)
-            if len(transitions) <= JOINT_MAX:
-                keep(self._joint, key, plan)
+            keep(known, key, plan, WIDE_MAX if is_wide else CACHED_MAX)
         return plan
 
     def exit_set(self, transition: ChartTransition, configuration: int, history: Mapping[str, tuple[str, ...]]) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from statewright.statecharts import children
-from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, keep
+from statewright.statecharts.caches import JOINT_MAX, PLANS_MAX, WIDE_MAX, keep
 from statewright.statecharts.children import Family
 from statewright.statecharts.context import Context
 from statewright.statecharts.definition import Json
@@ -193,7 +193,7 @@ class Macrostep:
         if len(selected) > 1:
             selected = self._without_conflicts(selected)
         enabled = tuple(selected)
-        if not states & ~handlers.plain and len(enabled) <= JOINT_MAX:
+        if not states & ~handlers.plain and (len(enabled) <= JOINT_MAX or len(handlers.chosen) < WIDE_MAX):
             keep(handlers.chosen, states, enabled, PLANS_MAX)
         return enabled
 

@@ -143,8 +143,10 @@ class Orchestrator:
         except PersistenceError as error:
             raise UnavailableError(f"workflow '{workflow.id}' can't be stored: {error}") from error
         self.engine.definitions.register((chart,), store=False)  # It is stored; from here on it is the newest.
-        performer.register(chart.name, {**self._named_in(workflow_of(chart.definition)), **workflow.functions})
+        definition = workflow_of(chart.definition)
+        performer.register(chart.name, {**self._named_in(definition), **workflow.functions})
         performer.warn_of_unperformed(chart)
+        self._opened_plans.keep(chart.digest, definition)
         return workflow
 
     async def unregister(self, workflow_id: str) -> None:
@@ -207,10 +209,9 @@ class Orchestrator:
     async def wait(self, execution_id: str, *, timeout: float | None = None) -> ExecutionStatus:
         """Its status once it has ended, or is prepared and waits for its transaction. `timeout` in seconds, None waits
         for ever. Raises `ExecutionTimeout` (it goes on), `ExecutionNotFound`, `UnavailableError`."""
-        await self._execution(execution_id)
         if self._waiting is None:
             raise _not_open()
-        row = await self._waiting.until_over(execution_id, self._row, timeout)
+        row = await self._waiting.until_over(execution_id, self._workflow_row, timeout)
         return status_of(row, await self._plan(row))
 
     async def cancel(
@@ -413,6 +414,9 @@ class Orchestrator:
                 f"'{row.id}' is an instance of chart '{row.definition}', not of a workflow of steps"
             )
         return plan
+
+    async def _workflow_row(self, execution_id: str) -> InstanceRow:
+        return (await self._execution(execution_id))[0]
 
     async def _execution(self, execution_id: str) -> tuple[InstanceRow, Plan]:
         row = await self._row(execution_id)

@@ -66,7 +66,7 @@ class StepPerformer:
         self._functions: dict[str, dict[str, StepFunction]] = {}
         """By workflow, those of one name only for it: two workflows may each have their `load`."""
         if plugins is not None:
-            engine.performer(PLUGIN, self._perform)
+            engine.performer(PLUGIN, self._perform, in_thread=True)  # Their methods may be plain functions.
         if services is not None or engine.performers.performer_of("call") is not None:
             engine.performer(SERVICE, self._perform)
 
@@ -75,7 +75,8 @@ class StepPerformer:
         known = self._functions.setdefault(workflow, {}) if functions else {}
         for name, function in functions.items():
             known[name] = StepFunction(name, function)
-            self._engine.performer(function_kind(workflow, name), self._perform)
+            in_thread = not known[name].is_async
+            self._engine.performer(function_kind(workflow, name), self._perform, in_thread=in_thread)
 
     def functions(self, workflow: str) -> dict[str, Callable[..., Any]]:
         """Those that are known of a workflow."""

@@ -117,7 +117,12 @@ class Plans:
         if digest in self._by_digest:
             self._by_digest.move_to_end(digest)
             return self._by_digest[digest]
-        workflow = await self._engine.on_reader(read_workflow, self._engine.recorder, name, version, digest)
+        return self.keep(
+            digest, await self._engine.on_reader(read_workflow, self._engine.recorder, name, version, digest)
+        )
+
+    def keep(self, digest: str, workflow: WorkflowDefinition | None) -> Plan | None:
+        """The plan of the definition with that digest, which was compiled from `workflow`."""
         plan = self._by_digest[digest] = None if workflow is None else Plan(workflow)
         if len(self._by_digest) > PLANS_MAX:
             self._by_digest.popitem(last=False)

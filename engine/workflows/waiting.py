@@ -1,8 +1,8 @@
 """Waiting for executions to end.
 
 Invariants: the row in the store is the truth, and is looked at before and after every wait; a commit of this engine
-that ends an execution wakes its waiters at once, so that nobody polls. What other processes commit is seen by looking:
-five times a second on a store that others write.
+that ends an execution wakes its waiters at once with the row that it has written, so that nobody polls. What other
+processes commit is seen by looking: five times a second on a store that others write.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Waiting:
         self._engine = engine
         self._look_ns = LOOK_SHARED_NS if engine.store.is_shared or engine.store.read_only else LOOK_NS
         self._waiters: dict[str, list[Alarm]] = {}
+        self._ended: dict[Alarm, InstanceRow] = {}
+        """What they wait for, as it was committed here."""
         self._end = engine.watch(self._committed)
 
     def close(self) -> None:
@@ -47,7 +49,7 @@ class Waiting:
         self._waiters.setdefault(execution_id, []).append(alarm)
         try:
             while True:
-                row = await read(execution_id)
+                row = self._ended.get(alarm) or await read(execution_id)
                 if is_over(row):
                     return row
                 now = clock.now()
@@ -59,6 +61,7 @@ class Waiting:
                 look_at = now + self._look_ns
                 await alarm.wait(look_at if deadline is None else min(look_at, deadline))
         finally:
+            self._ended.pop(alarm, None)
             self._waiters[execution_id].remove(alarm)
             if not self._waiters[execution_id]:
                 del self._waiters[execution_id]
@@ -68,4 +71,5 @@ class Waiting:
             for row in changes.instances:
                 if row.id in self._waiters and is_over(row):
                     for alarm in self._waiters[row.id]:
+                        self._ended[alarm] = row
                         alarm.ring()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
 from statewright.engine import EffectCall
-from statewright.engine.effects import CONCURRENCY_MAX
 from statewright.engine.recorder import Changes
+from statewright.engine.rooms import CONCURRENCY_MAX
+from statewright.engine.threads import THREADS_MAX
 from tests.engine.test_steps import LOADING
-from tests.engine.worlds import World
+from tests.engine.worlds import World, until
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ async def test_no_more_are_claimed_than_there_is_room_for(world: World) -> None:
 
     async with world:
         world.engine.performer("step", perform)
-        ids = [f"w-{number}" for number in range(3 * CONCURRENCY_MAX)]
+        ids = [f"w-{number}" for number in range(CONCURRENCY_MAX + 200)]
         await asyncio.gather(*(world.engine.start("loading", id=instance_id) for instance_id in ids))
         for instance_id in ids:
             await world.until_recorded(instance_id, "transition_taken", 2)
@@ -55,3 +57,24 @@ async def test_a_claim_of_which_it_is_not_known_whether_it_is_there_is_given_bac
         world.engine.performer("step", perform)
         await world.until_recorded("w", "transition_taken", 2)
         assert attempts == [2, 1]
+
+
+async def test_plain_functions_that_fill_all_threads_hold_up_no_coroutines(world: World) -> None:
+    released = threading.Event()
+
+    async def perform(call: EffectCall) -> None:
+        """A step that does nothing."""
+
+    async with world:
+        effects = world.engine.performers
+        world.engine.performer("step", lambda call: released.wait())
+        slow = [f"slow-{number}" for number in range(THREADS_MAX + 5)]
+        await asyncio.gather(*(world.engine.start("loading", id=instance_id) for instance_id in slow))
+        await until(lambda: effects.running == THREADS_MAX, "all threads to be taken")
+        world.engine.performer("step", perform)  # From here on the same steps are performed by a coroutine.
+        await world.engine.start("loading", id="quick")
+        await world.until_recorded("quick", "transition_taken", 2)
+        assert effects.running == THREADS_MAX
+        released.set()
+        for instance_id in slow:
+            await world.until_recorded(instance_id, "transition_taken", 2)
