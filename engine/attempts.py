@@ -53,6 +53,8 @@ class Attempt:
         self._given_up: Exception | None = None
         self._is_abandoned = False
         self._is_over = False
+        self.is_put_off = False
+        """Whether it has failed and the next one is on record: whoever claims that begins it."""
         self.began_at = 0
         """When its time began (ns UTC)."""
         self._timeout_ns = self._deadline = self._beaten_at = 0

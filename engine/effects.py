@@ -271,13 +271,13 @@ class Effects:
 
     def _begin_all(self, rows: Sequence[EffectRow]) -> None:
         for row in rows:
-            if row.effect_id in self._under_way:
+            task, attempt = self._under_way.get(row.effect_id), self._attempts.get(row.effect_id)
+            if task is None or task.done() or (attempt is not None and attempt.is_put_off):
+                self._begin(row)
+            elif attempt is not None:
                 # The clock has leapt past its lease while it is still being performed here: the new one is its own.
-                if (attempt := self._attempts.get(row.effect_id)) is not None:
-                    attempt.row = row
-                    self._claimed[row.effect_id] = row
-                continue
-            self._begin(row)
+                attempt.row = row
+                self._claimed[row.effect_id] = row
 
     def _begin(self, row: EffectRow) -> None:
         if row.kind in KINDS:
@@ -341,6 +341,8 @@ class Effects:
         return names, kinds if in_thread else [*KINDS, *kinds]
 
     def _ended(self, effect_id: str, task: asyncio.Task[None]) -> None:
+        if self._under_way.get(effect_id) is not task:
+            return  # The next attempt has begun before this end was noticed.
         del self._under_way[effect_id]
         self._attempts.pop(effect_id, None)
         self._claimed.pop(effect_id, None)
@@ -412,7 +414,11 @@ class Effects:
         while True:
             row = attempt.row
             retry = (self._recorder.retry_effect, row.effect_id, row.lease_epoch, due_at, message)
-            if await self._runtime.on_writer(*retry) or attempt.row is row:
+            attempt.is_put_off = await self._runtime.on_writer(*retry)
+            if attempt.is_put_off and attempt.row is not row:
+                self._begin(attempt.row)  # It was claimed again before this was heard of.
+                return
+            if attempt.is_put_off or attempt.row is row:
                 self.alarm.ring()
                 return  # If the lease was not ours any more, somebody else performs it, or nobody has to.
 
