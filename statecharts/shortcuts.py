@@ -4,7 +4,8 @@ Covered are literals, paths (`event.data.by`), `has()` and `size()` of paths, co
 `+`, `-`, `*`. Texts are compiled here only after CEL has compiled and type-checked them.
 
 Law: what a shortcut answers is what CEL answers. It answers nothing (`UNKNOWN`) where it is not sure: a key that is
-not there, null, containers, types that differ, an integer that overflows. Then CEL is asked, and its message is shown.
+not there, null, containers, types that differ, an integer that overflows, a text with a NUL (where it ends, for CEL).
+Then CEL is asked, and its message is shown.
 (One thing only is let pass: data that CEL can't take, as an integer of more than 64 bits is, where it isn't asked for.)
 """
 
@@ -225,7 +226,9 @@ def _scalar(found: Shortcut) -> Shortcut:
     def scalar(context: Mapping[str, Json], event: Event) -> Any:
         value = found(context, event)
         kind = type(value)
-        if kind is str or kind is bool or kind is float or (kind is int and -INT_MAX <= value <= INT_MAX):
+        if kind is str:
+            return value if "\0" not in value else UNKNOWN
+        if kind is bool or kind is float or (kind is int and -INT_MAX <= value <= INT_MAX):
             return value
         return UNKNOWN
 
@@ -254,7 +257,8 @@ def _size(path: tuple[str, ...]) -> Shortcut:
 
     def size(context: Mapping[str, Json], event: Event) -> Any:
         value = found(context, event)
-        return len(value) if type(value) in (str, list, dict) else UNKNOWN
+        kind = type(value)
+        return len(value) if kind is list or kind is dict or (kind is str and "\0" not in value) else UNKNOWN
 
     return size
 

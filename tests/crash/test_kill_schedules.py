@@ -9,6 +9,7 @@ import asyncio
 import random
 import sqlite3
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -25,8 +26,12 @@ LIMIT_S = 120.0
 PROGRAM = Path(__file__).with_name("schedule_process.py")
 
 
-async def commits(path: Path, count: int) -> None:
-    """Return as soon as `count` more commits are seen."""
+def never() -> bool:
+    return False
+
+
+async def commits(path: Path, count: int, or_else: Callable[[], bool] = never) -> None:
+    """Return as soon as `count` more commits are seen, or `or_else()` is true, after which there may be none."""
     connection = sqlite3.connect(path)
 
     def version() -> int:
@@ -34,7 +39,7 @@ async def commits(path: Path, count: int) -> None:
 
     for _ in range(count):
         before = version()
-        await until(lambda before=before: version() != before, looking_every_s=0)  # type: ignore[misc]
+        await until(lambda before=before: version() != before or or_else(), looking_every_s=0)  # type: ignore[misc]
     connection.close()
 
 

@@ -43,7 +43,7 @@ async def test_a_transaction_is_undone_in_order_whenever_the_process_is_killed(t
         try:
             await engines.start()
             while kills < KILLS and not is_over(path):
-                await commits(path, lots.randrange(2, 7))
+                await commits(path, lots.randrange(2, 7), or_else=lambda: is_over(path))
                 await engines.kill()
                 kills += 1
                 await engines.start()
