@@ -46,8 +46,9 @@ from statewright.engine.unit import Answer, Doubtful, Unit
 from statewright.engine.worker import Worker, Workers
 
 BATCH_MAX = 1_024
-OVERLAP_MIN = 32
-"""From how many waiting requests on a batch is split, so that deciding one half overlaps with writing the other."""
+OVERLAP_MIN = 256
+"""From how many waiting requests on a batch is split, so that deciding one half overlaps with writing the other. What a
+commit costs by itself outweighs that for fewer: 100 senders are a quarter faster with one commit for all."""
 QUEUE_MAX = 20_000
 CONFLICTS_MAX = 10
 """How often one request is decided anew because another writer was first."""
