@@ -114,10 +114,6 @@ class Effects:
         self._performers[kind] = _Performer(performer, _SAYS_NOTHING, in_thread)
         self._look_again()
 
-    def unregister_kind(self, kind: str) -> None:
-        """Effects of `kind` are no longer performed here; those that run go on."""
-        self._performers.pop(kind, None)
-
     def performer_of(self, kind: str) -> Handler | None:
         """Who performs effects of `kind` here."""
         found = self._performers.get(kind)

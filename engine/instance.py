@@ -264,6 +264,11 @@ def effect_of(trigger: Trigger) -> str:
     return trigger.id.removesuffix(_RESULT)
 
 
+def effect_name_of(trigger: Trigger) -> str:
+    """The effect's name in the name of its result, `done.effect.<name>` or `error.effect.<name>`."""
+    return trigger.name.partition(".effect.")[2]
+
+
 def _use_up(timers: dict[str, PendingTimer], fired: Trigger) -> None:
     """Remove the timer that fired, but not one of the same id that was set since (`fired` may have been deferred)."""
     timer_id = timer_of(fired)

@@ -17,6 +17,8 @@ from statewright.engine.calls import EffectCall
 from statewright.engine.errors import UnavailableError
 from statewright.statecharts.facts import Json
 
+CALLS = "statewright.calls."
+"""Before `<service>.<method>`, the subject of a call."""
 INSTANCE_KEY = "statewright-instance"
 """In an instance's metadata: the last word of the subjects that it alone listens on."""
 INTERFACES_KEY = "statewright-interfaces"

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from statewright.engine.events import Fact, InstanceModified, RestoredStep, Trigger
+from statewright.engine.instance import effect_name_of
 from statewright.statecharts.facts import StepRecord
 
 BEGINNING = frozenset({"pending", "running"})
@@ -98,4 +99,4 @@ def _began_at(trigger: Trigger | None, step: str) -> int | None:
     """When the attempt began whose result this is, if it is that of the step itself."""
     if trigger is None or trigger.kind != "effect" or not trigger.began_at:
         return None
-    return trigger.began_at if trigger.name.partition(".effect.")[2] == step else None
+    return trigger.began_at if effect_name_of(trigger) == step else None

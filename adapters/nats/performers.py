@@ -25,10 +25,8 @@ from statewright.engine.calls import EffectCall, PermanentError, RetryLater
 from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.errors import UnavailableError
 from statewright.engine.requests import ExternalEvent
-from statewright.engine.services import NobodyListens
+from statewright.engine.services import CALLS, NobodyListens
 
-CALLS = "statewright.calls."
-"""Before `<service>.<method>`, the subject of a call."""
 CALL_TIMEOUT_S = 30.0
 """How long a service is waited for if the chart doesn't say."""
 IN_PROGRESS = b"+WPI"

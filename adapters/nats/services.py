@@ -26,11 +26,11 @@ from nats.js.api import Header
 
 from statewright.adapters.nats.connection import CONNECT_TIMEOUT_S, Connection, connect
 from statewright.adapters.nats.endpoint import Endpoint, NatsOptions
-from statewright.adapters.nats.performers import CALL_TIMEOUT_S, CALLS, Performers
+from statewright.adapters.nats.performers import CALL_TIMEOUT_S, Performers
 from statewright.engine.calls import EffectCall
 from statewright.engine.clock import Clock, SystemClock
 from statewright.engine.errors import UnavailableError
-from statewright.engine.services import INSTANCE_KEY, Announcement
+from statewright.engine.services import CALLS, INSTANCE_KEY, Announcement
 from statewright.statecharts.facts import Json
 
 LOOK_S = 1.0

@@ -44,12 +44,10 @@ from statewright.adapters.plugins.plugins import Plugins
 from statewright.adapters.plugins.requests import Refusal, Sender, late, read_request, refusal_of
 from statewright.engine.clock import SECOND_NS, Clock, SystemClock
 from statewright.engine.errors import InvalidError
+from statewright.engine.services import CALLS, INSTANCE_KEY
 from statewright.engine.threads import CLOSING_S, THREADS_MAX
 from statewright.statecharts.facts import Json
 
-CALLS = "statewright.calls"
-INSTANCE_KEY = "statewright-instance"
-"""In the metadata: the last word of the subjects that this process alone listens on."""
 WAITING_MAX = 1_000
 """How many requests may wait for their turn; those beyond it are answered "503" at once."""
 CANCELLED_S = 1.0
@@ -169,7 +167,7 @@ class PluginServer:
     async def start(self) -> None:
         """Serve. When it returns, the nats-server has all its subscriptions: it has answered the second flush (the
         first is in `nats.micro`'s own start)."""
-        prefix = f"{CALLS}.{self.plugin.name}"
+        prefix = f"{CALLS}{self.plugin.name}"
         try:
             for method in self.plugin.methods.values():
                 metadata = {"signature": method.signature, "description": method.description}

@@ -115,7 +115,7 @@ class _Asked:
         tree: dict[str, Any] = msgspec.to_builtins(definition.meta["workflow"])
         steps = [self.replace.get(step["id"], step) for step in tree["steps"] if step["id"] not in self.remove]
         started = {step for step in standing.plan.steps if _is_begun(standing, step)}
-        in_line = tree.get("mode", "sequential") in ("sequential", "pipeline")
+        in_line = standing.plan.workflow.in_line
         for added in self.add:
             steps.insert(_place(steps, added, started) if in_line else len(steps), added)
         base = instance.version.rpartition("+")[0] if DERIVED in definition.meta else instance.version

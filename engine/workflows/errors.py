@@ -5,7 +5,7 @@ Those that are `PermanentError`s end a step as failed at once: trying again coul
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from statewright.engine.calls import PermanentError
 from statewright.engine.errors import AlreadyExistsError, InvalidError, NotFoundError
@@ -22,6 +22,16 @@ class WorkflowNotFound(NotFoundError):
 
 class ExecutionNotFound(NotFoundError):
     """No instance has this id, or it is not one of a workflow."""
+
+    @classmethod
+    def like(cls, error: NotFoundError) -> Self:
+        """What is said of an instance, said of an execution."""
+        return cls(str(error).replace("no instance", "no execution"))
+
+    @classmethod
+    def of_chart(cls, instance_id: str, chart: str) -> Self:
+        """There is an instance, but of a chart that nobody wrote as steps."""
+        return cls(f"'{instance_id}' is an instance of chart '{chart}', not of a workflow of steps")
 
 
 class InvalidState(InvalidError):

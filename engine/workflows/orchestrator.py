@@ -36,7 +36,7 @@ from statewright.engine.workflows.results import StepResult, read_effects, read_
 from statewright.engine.workflows.transactions import TIMEOUT, Transactions, TransactionStatus
 from statewright.engine.workflows.waiting import Waiting
 from statewright.statecharts.chart import Chart
-from statewright.statecharts.workflows import Workflow, WorkflowDefinition
+from statewright.statecharts.workflows import Workflow, WorkflowStep
 
 ACTIVE = ("active", "paused")
 PAGE = 100
@@ -144,7 +144,7 @@ class Orchestrator:
             raise UnavailableError(f"workflow '{workflow.id}' can't be stored: {error}") from error
         self.engine.definitions.register((chart,), store=False)  # It is stored; from here on it is the newest.
         definition = workflow_of(chart.definition)
-        performer.register(chart.name, {**self._named_in(definition), **workflow.functions})
+        performer.register(chart.name, {**self._named_in(workflow.performed), **workflow.functions})
         performer.warn_of_unperformed(chart)
         self._opened_plans.keep(chart.digest, definition)
         return workflow
@@ -405,14 +405,12 @@ class Orchestrator:
         try:
             return await self.engine.status(execution_id)
         except NotFoundError as error:
-            raise ExecutionNotFound(str(error).replace("no instance", "no execution")) from error
+            raise ExecutionNotFound.like(error) from error
 
     async def _plan(self, row: InstanceRow) -> Plan:
         plan = await self._opened_plans.of(row.definition, row.version, row.digest)
         if plan is None:
-            raise ExecutionNotFound(
-                f"'{row.id}' is an instance of chart '{row.definition}', not of a workflow of steps"
-            )
+            raise ExecutionNotFound.of_chart(row.id, row.definition)
         return plan
 
     async def _workflow_row(self, execution_id: str) -> InstanceRow:
@@ -456,20 +454,20 @@ class Orchestrator:
         for name, function in workflow.functions.items():
             if known.get(name, function) != function:
                 raise InvalidError(f"workflow '{workflow.id}' has another function '{name}': give it another name")
-        named = self._named_in(workflow_of(workflow.definition()))
-        self._opened.register(workflow.id, {**named, **workflow.functions})
+        self._opened.register(workflow.id, {**self._named_in(workflow.performed), **workflow.functions})
 
-    def _named_in(self, workflow: WorkflowDefinition | None) -> dict[str, Callable[..., Any]]:
-        """Of the functions given by name, those that the steps of a workflow name."""
-        if workflow is None or not self._functions:
+    def _named_in(self, steps: Iterable[WorkflowStep]) -> dict[str, Callable[..., Any]]:
+        """Of the functions given by name, those that steps name."""
+        if not self._functions:
             return {}
-        named = {step.function for one in workflow.steps for step in (one, one.rollback) if step is not None}
+        named = {step.function for step in steps}
         return {name: function for name, function in self._functions.items() if name in named}
 
     async def _adopt_stored(self) -> None:
         """Perform the steps of the workflows that are there already, of all versions that somebody may be pinned to."""
         for row in await self.engine.on_reader(self.engine.recorder.select_definitions) if self._functions else ():
-            self._opened.register(row.name, self._named_in(workflow_in(row.json)))
+            if (workflow := workflow_in(row.json)) is not None:
+                self._opened.register(row.name, self._named_in(workflow.performed))
         for chart in self.engine.charts.values():
             self._opened.register(chart.name, chart.step_functions)
 

@@ -18,7 +18,7 @@ from statewright.engine.errors import UnusableError
 from statewright.engine.recorder import InstanceRecorder
 from statewright.statecharts.definition import Definition
 from statewright.statecharts.facts import Json
-from statewright.statecharts.workflows.model import WorkflowDefinition, WorkflowStep, fallbacks
+from statewright.statecharts.workflows.model import WorkflowDefinition, WorkflowStep, fallbacks, line_of
 from statewright.statecharts.workflows.parameters import Parameters
 
 PLANS_MAX = 256
@@ -51,15 +51,15 @@ class Plan:
     def __init__(self, workflow: WorkflowDefinition) -> None:
         self.workflow = workflow
         self.steps: Mapping[str, WorkflowStep] = {step.id: step for step in workflow.steps}
-        self.rollback: Mapping[str, WorkflowStep] = {s.id: s.rollback for s in workflow.steps if s.rollback is not None}
+        self.rollback: Mapping[str, WorkflowStep] = workflow.rollbacks
         self.fallbacks = fallbacks(workflow)
-        self._performed = {**self.steps, **{step.id: step for step in self.rollback.values()}}
+        self._performed = {step.id: step for step in workflow.performed}
         self.performed = tuple(self._performed)
         """The ids of all that can be performed, rollback steps last."""
         self._merged = {group.merge: group.steps for group in workflow.groups if group.merge}
         self._parameters: dict[str, Parameters] = {}
         stand_ins = set(self.fallbacks.values())
-        self.line = tuple(self._with_fallback(step) for step in self.steps if step not in stand_ins)
+        self.line = tuple(line_of(step, self.fallbacks) for step in self.steps if step not in stand_ins)
         self._position = {step: index for index, place in enumerate(self.line) for step in place}
 
     def step(self, step: str) -> WorkflowStep | None:
@@ -92,17 +92,11 @@ class Plan:
         """`steps` and whatever may have been done in their stead."""
         if not self.fallbacks:
             return steps
-        return steps.union(other for step in steps for other in self._with_fallback(step))
-
-    def _with_fallback(self, step: str) -> tuple[str, ...]:
-        found = [step]
-        while (stand_in := self.fallbacks.get(found[-1])) is not None and stand_in not in found:
-            found.append(stand_in)
-        return tuple(found)
+        return steps.union(other for step in steps for other in line_of(step, self.fallbacks))
 
     def stand_in(self, step: str, data: Mapping[str, Json]) -> str:
         """Whose data is that of `step`: its own, or that of the fallback that was done in its stead."""
-        return next((one for one in self._with_fallback(step) if one in data), step)
+        return next((one for one in line_of(step, self.fallbacks) if one in data), step)
 
 
 class Plans:

@@ -13,6 +13,7 @@ import msgspec
 
 from statewright.engine.clock import SECOND_NS
 from statewright.engine.events import ENDED, Trigger
+from statewright.engine.instance import effect_name_of
 from statewright.engine.log import InstanceLog
 from statewright.engine.recorder import EffectRow, InstanceRow
 from statewright.engine.steps import StepRow
@@ -135,7 +136,7 @@ def _result(
     elif with_data and status in ("completed", "failed", *_UNDONE):
         trigger = _trigger(log, row)
         own = trigger if trigger is not None and _is_of(trigger, step) else None
-        if trigger is not None and trigger.name.partition(".effect.")[2] == step:
+        if trigger is not None and effect_name_of(trigger) == step:
             retries = max(trigger.attempt - 1, 0)
         if status == "failed":
             error = _error_of(trigger)

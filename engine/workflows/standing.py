@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from statewright.engine.engine import Engine
-from statewright.engine.errors import BusyError, NotFoundError
+from statewright.engine.errors import BusyError
 from statewright.engine.events import AnyFact
 from statewright.engine.instance import Instance, fold
 from statewright.engine.modification import modify
@@ -91,20 +91,13 @@ def _read(engine: Engine, execution_id: str, facts: list[AnyFact]) -> Standing:
     log = engine.log
     found = log.facts(execution_id, after=facts[-1].sequence if facts else 0)
     if not facts and (not found or found[-1].sequence != len(found)):
-        raise ExecutionNotFound(_absence(engine, execution_id))
+        raise ExecutionNotFound.like(log.absence(execution_id))
     facts.extend(found)
     instance = fold(facts)
     assert instance is not None
     chart = engine.definitions.pinned(instance.definition, instance.version, instance.digest)
     workflow = workflow_of(chart.definition)
     if workflow is None:
-        raise ExecutionNotFound(
-            f"'{execution_id}' is an instance of chart '{instance.definition}', not of a workflow of steps"
-        )
+        raise ExecutionNotFound.of_chart(execution_id, instance.definition)
     rows = {row.step: row for row in fold_steps(facts)}
     return Standing(instance, facts, rows, chart, Plan(workflow))
-
-
-def _absence(engine: Engine, execution_id: str) -> str:
-    error: NotFoundError = engine.log.absence(execution_id)
-    return str(error).replace("no instance", "no execution")

@@ -20,7 +20,7 @@ import msgspec
 
 from statewright.engine.calls import EffectCall, PermanentError
 from statewright.engine.engine import Engine
-from statewright.engine.errors import AlreadyExistsError, IdReusedError, InvalidError, NotFoundError, PrunedError
+from statewright.engine.errors import AlreadyExistsError, IdReusedError, InvalidError, NotFoundError
 from statewright.engine.events import ENDED
 from statewright.engine.ids import check_id, new_id
 from statewright.engine.recorder import InstanceRow
@@ -170,9 +170,7 @@ class Transactions:
     async def _member(self, execution: str) -> InstanceRow | None:
         try:
             return await self._engine.status(execution)
-        except PrunedError:
-            return None
-        except NotFoundError:
+        except NotFoundError:  # Or it was pruned.
             return None
 
 

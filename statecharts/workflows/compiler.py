@@ -23,7 +23,7 @@ from statewright.statecharts.workflows import rollback
 from statewright.statecharts.workflows.conditions import in_chart, mentioned, result_fields
 from statewright.statecharts.workflows.dependencies import Unit, conditions_of, units_of
 from statewright.statecharts.workflows.lanes import Join, Lanes
-from statewright.statecharts.workflows.model import ParallelGroup, WorkflowDefinition, WorkflowStep, fallbacks
+from statewright.statecharts.workflows.model import ParallelGroup, WorkflowDefinition, WorkflowStep, fallbacks, line_of
 from statewright.statecharts.workflows.validation import retry_of
 
 Actions = tuple[d.AnyAction, ...]
@@ -53,9 +53,8 @@ class _Compiler:
         self.results = result_fields([step for step in self.steps if step in asked])
         self.undone = rollback.rollbacks(workflow)
         self.limit = workflow.concurrency
-        sequential = workflow.mode in ("sequential", "pipeline")
         conditional = {unit.id for unit in self.units.values() if unit.group is None and self._may_skip(unit.steps[0])}
-        self.lanes = Lanes(self.units, conditional, sequential=sequential)
+        self.lanes = Lanes(self.units, conditional, sequential=workflow.in_line)
 
     def compile(self) -> d.Definition:
         workflow = self.workflow
@@ -222,7 +221,7 @@ class _Compiler:
 
     def _skipping(self, unit: Unit, target: str) -> d.State:
         """It is skipped: a state that is left at once."""
-        steps = [inner for step in unit.steps for inner in (step.id, *self._substitutes(step))]
+        steps = [inner for step in unit.steps for inner in line_of(step.id, self.fallbacks)]
         values: dict[str, d.Json] = {"skipped": f"context.skipped + {len(steps)}"}
         if unit.id in self.lanes.recalled:
             values["skips"] = f"context.skips + ['{unit.id}']"
@@ -289,15 +288,12 @@ class _Compiler:
 
     def _may_skip(self, step: WorkflowStep) -> bool:
         """Whether a condition or an error policy, its own or that of its fallback, can skip a step."""
-        line = [step, *(self.steps[inner] for inner in self._substitutes(step))]
+        line = self._line(step)
         return bool(self.conditions[step.id]) or any(inner.on_error.action == "skip" for inner in line)
 
-    def _substitutes(self, step: WorkflowStep) -> list[str]:
-        """The fallbacks of a step, each that of the one before it."""
-        found: list[str] = []
-        while (fallback := self.fallbacks.get(found[-1] if found else step.id)) is not None:
-            found.append(fallback)
-        return found
+    def _line(self, step: WorkflowStep) -> list[WorkflowStep]:
+        """A step and its fallbacks."""
+        return [step, *(self.steps[inner] for inner in line_of(step.id, self.fallbacks)[1:])]
 
     def _step(
         self, step: WorkflowStep, skip_test: str, settled: tuple[str, Actions], skip: str, *, partial: bool = False
@@ -311,7 +307,7 @@ class _Compiler:
         if tests:
             run = f"{step.id}.queued" if self.limit is not None else step.id
             states.append(_gate(step.id, tests, run, skip))
-        line = [step, *(self.steps[inner] for inner in self._substitutes(step))]
+        line = self._line(step)
         for index, inner in enumerate(line):
             rest = [other.id for other in line[index + 1 :]]
             if self.limit is not None:
@@ -381,7 +377,7 @@ class _Compiler:
 
 def run_step(workflow: WorkflowDefinition, step: WorkflowStep) -> d.RunStep:
     """The action that has a step performed, until its state is left."""
-    by = f"function.{workflow.id}.{step.function}" if step.function else "plugin" if step.plugin else "service"
+    by = workflow.performer(step)
     return d.RunStep(step=step.id, by=by, retry=retry_of(step), timeout=step.timeout, cancel="on_exit")
 
 

@@ -6,6 +6,7 @@ Its JSON is canonical: defaults are omitted, and steps keep their order.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
@@ -104,7 +105,34 @@ class WorkflowDefinition(Node, frozen=True):
     groups: tuple[ParallelGroup, ...] = ()
     metadata: dict[str, Json] = field(default_factory=dict)
 
+    @property
+    def in_line(self) -> bool:
+        """Whether its steps run in their order, one after another."""
+        return self.mode in ("sequential", "pipeline")
+
+    @property
+    def rollbacks(self) -> dict[str, WorkflowStep]:
+        """What undoes a step, by the id of that step."""
+        return {step.id: step.rollback for step in self.steps if step.rollback is not None}
+
+    @property
+    def performed(self) -> tuple[WorkflowStep, ...]:
+        """All that can be performed: the steps, then the rollback steps."""
+        return (*self.steps, *self.rollbacks.values())
+
+    def performer(self, step: WorkflowStep) -> str:
+        """Who performs one of them: `function.<workflow>.<name>`, `plugin` or `service`."""
+        return f"function.{self.id}.{step.function}" if step.function else "plugin" if step.plugin else "service"
+
 
 def fallbacks(definition: WorkflowDefinition) -> dict[str, str]:
     """step -> the step that is done in its place when it fails."""
     return {step.id: step.on_error.fallback for step in definition.steps if step.on_error.fallback}
+
+
+def line_of(step: str, fallback_of: Mapping[str, str]) -> tuple[str, ...]:
+    """A step and its fallbacks, each that of the one before it."""
+    found = [step]
+    while (fallback := fallback_of.get(found[-1])) is not None and fallback not in found:
+        found.append(fallback)
+    return tuple(found)

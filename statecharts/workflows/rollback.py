@@ -36,12 +36,10 @@ Rollbacks = Mapping[str, Rollback]
 def rollbacks(workflow: WorkflowDefinition) -> dict[str, Rollback]:
     """By the step that is undone."""
     found = {}
-    for step in workflow.steps:
-        if step.rollback is not None:
-            undo = step.rollback
-            by = f"function.{workflow.id}.{undo.function}" if undo.function else "plugin" if undo.plugin else "service"
-            action = d.RunStep(step=undo.id, by=by, retry=retry_of(undo), timeout=undo.timeout)
-            found[step.id] = Rollback(undo, action)
+    for step, undo in workflow.rollbacks.items():
+        by = workflow.performer(undo)
+        action = d.RunStep(step=undo.id, by=by, retry=retry_of(undo), timeout=undo.timeout)
+        found[step] = Rollback(undo, action)
     return found
 
 

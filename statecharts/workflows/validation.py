@@ -21,6 +21,7 @@ from statewright.statecharts.workflows.model import (
     WorkflowDefinition,
     WorkflowStep,
     fallbacks,
+    line_of,
 )
 from statewright.statecharts.workflows.parameters import Parameters, TemplateError
 
@@ -57,7 +58,8 @@ class _Validator:
         self.group_of: dict[str, ParallelGroup] = {}
         self.parameters: dict[str, frozenset[str]] = {}
         """The steps whose data each step's parameters ask for."""
-        self.sequential = definition.mode in ("sequential", "pipeline")
+        self.fallbacks = fallbacks(definition)
+        self.stand_ins = frozenset(self.fallbacks.values())
 
     def run(self) -> None:
         self._ids()
@@ -165,10 +167,8 @@ class _Validator:
         if first != step.id:
             message = f"expected {fallback!r} to be the fallback of one step, it is already that of {first!r}"
             self.faults.add(step, message, "on_error", "fallback")
-        chain = [step.id]
-        while (following := fallbacks(self.definition).get(chain[-1])) and following not in chain:
-            chain.append(following)
-        if following:
+        chain = line_of(step.id, self.fallbacks)
+        if following := self.fallbacks.get(chain[-1]):
             message = f"fallbacks go round in a circle: {' -> '.join([*chain, following])}"
             self.faults.add(step, message, "on_error", "fallback")
         other = self.steps[fallback]
@@ -198,7 +198,7 @@ class _Validator:
             first = self.group_of.setdefault(step_id, group)
             if first is not group or step_id in group.steps[:index]:
                 self.faults.add(group, f"step {step_id!r} is already in the group {first.name!r}", "steps", index)
-            if step_id in fallbacks(self.definition).values():
+            if step_id in self.stand_ins:
                 self.faults.add(group, f"expected no fallback in a group, got {step_id!r}", "steps", index)
             for needed in self.steps[step_id].dependencies:
                 if needed in group.steps:
@@ -219,7 +219,7 @@ class _Validator:
             message = f"dependencies go round in a circle: {' -> '.join(found)} (each waits for the next)"
             self.faults.add(self._node(found[0]), message, "dependencies")
             return True
-        if not self.sequential:
+        if not self.definition.in_line:
             return False
         seen: set[str] = set()
         for unit in units.values():
@@ -240,9 +240,9 @@ class _Validator:
         units = units_of(self.definition)
         places = {unit: 1 << place for place, unit in enumerate(units)}
         unit_of = {step.id: unit.id for unit in units.values() for step in unit.steps}
-        for fallback in fallbacks(self.definition).values():
+        for fallback in self.fallbacks.values():
             unit_of[fallback] = self._unit_of_fallback(fallback, unit_of)
-        before = upstream(units, sequential=self.sequential)
+        before = upstream(units, sequential=self.definition.in_line)
         for step in self.definition.steps:
             known = before[unit_of[step.id]]
             self._asked(step, "condition", mentioned(step.condition)[0], known, places, unit_of)

@@ -164,7 +164,7 @@ class Workflow:
         workflow._tree = dict(tree) if isinstance(tree, Mapping) else tree
         workflow._lines = lines
         definition, found, _ = workflow._all()
-        known = {step.function for step in _performed(definition)}
+        known = {step.function for step in definition.performed}
         found |= {name: function for name, function in (functions or {}).items() if name in known}
         return workflow
 
@@ -212,9 +212,14 @@ class Workflow:
         return self._definition().steps
 
     @property
+    def performed(self) -> tuple[WorkflowStep, ...]:
+        """The steps, then the rollback steps."""
+        return self._definition().performed
+
+    @property
     def rollback(self) -> Mapping[str, WorkflowStep]:
         """The rollback steps, by the id of the step that each undoes."""
-        return {step.id: step.rollback for step in self._definition().steps if step.rollback is not None}
+        return self._definition().rollbacks
 
     @property
     def groups(self) -> tuple[ParallelGroup, ...]:
@@ -283,16 +288,11 @@ def load_workflow(source: str | Path, functions: Functions | None = None) -> Wor
     return Workflow.from_tree(tree, functions, lines)
 
 
-def _performed(definition: WorkflowDefinition) -> list[WorkflowStep]:
-    undo = [step.rollback for step in definition.steps if step.rollback is not None]
-    return [*definition.steps, *undo]
-
-
 def _places_of(compiled: d.Definition, workflow: WorkflowDefinition, places: Places) -> Places:
     """Where the parts of the chart were written: each state where its step was."""
     if not places.has_lines:
         return Places.canonical(compiled)
-    steps = {step.id: step for step in _performed(workflow)}
+    steps = {step.id: step for step in workflow.performed}
     inherited = Places(places.lines)
     for state in d.walk_states(compiled):
         step = steps.get(state.id.partition(".")[0])
@@ -306,23 +306,8 @@ def _places_of(compiled: d.Definition, workflow: WorkflowDefinition, places: Pla
 
 
 def _step_tree(step: WorkflowStep | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Tree:
-    given = _tree_of(step) if isinstance(step, WorkflowStep) else dict(step or {})
-    return {key: _tree_of(value) for key, value in (given | dict(fields)).items()}
-
-
-def _tree_of(value: Any) -> Any:
-    """A Struct as the written form has it, without what equals its default."""
-    if isinstance(value, tuple):
-        return [_tree_of(item) for item in value]
-    if not isinstance(value, d.Node):
-        return value
-    found = {}
-    for field in msgspec.structs.fields(value):
-        item = getattr(value, field.name)
-        default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
-        if item is not default and not (type(item) is type(default) and item == default):
-            found[field.name] = _tree_of(item)
-    return found
+    given = d.to_tree(step) if isinstance(step, WorkflowStep) else dict(step or {})
+    return {key: d.to_tree(value) for key, value in (given | dict(fields)).items()}
 
 
 def _names(given: Iterable[str] | str) -> list[str]:
