@@ -119,18 +119,6 @@ class Unit:
         self._partitions = partitions
         self._now = now
         self._doubtful = doubtful
-        self._decided_by: dict[type[Request], Callable[[Any], Answer]] = {
-            ExternalEvent: self._event,
-            StartRequest: self._start,
-            TimerDue: self._timer,
-            EffectResult: self._result,
-            ControlRequest: self._control,
-            ModifyRequest: self._modify,
-            CheckpointRequest: self._checkpoint,
-            MessageArrived: self._message,
-            ChildCancelled: self._child_cancelled,
-            EffectEnded: self._effect_ended,
-        }
         self.drafts: dict[str, Draft] = {}
         self.facts: list[Fact] = []
         self.changes = Changes()
@@ -138,7 +126,7 @@ class Unit:
     def decide(self, request: Request) -> Answer:
         """Decide one request. Raises nothing: an exception is an answer."""
         try:
-            return self._decided_by[type(request)](request)
+            return _DECIDED_BY[type(request)](self, request)
         except Exception as error:
             return error
 
@@ -378,6 +366,22 @@ class Unit:
     def _remember(self, draft: Draft, key: tuple[str, str], sequence: int, digest: bytes) -> None:
         draft.fresh[key] = (sequence, digest)
         self.changes.inbox.append(InboxRow(draft.instance.id, key[0], key[1], sequence, digest))
+
+
+_DECIDED_BY: Mapping[type[Request], Callable[[Unit, Any], Answer]] = {
+    ExternalEvent: Unit._event,
+    StartRequest: Unit._start,
+    TimerDue: Unit._timer,
+    EffectResult: Unit._result,
+    ControlRequest: Unit._control,
+    ModifyRequest: Unit._modify,
+    CheckpointRequest: Unit._checkpoint,
+    MessageArrived: Unit._message,
+    ChildCancelled: Unit._child_cancelled,
+    EffectEnded: Unit._effect_ended,
+}
+"""Not bound to a unit: one that held its own methods would be a cycle, and all its facts and rows garbage to be looked
+for."""
 
 
 def first_step(chart: Chart, request: StartRequest) -> tuple[dict[str, Any], Step]:
