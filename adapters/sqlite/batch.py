@@ -33,6 +33,9 @@ FEW = 8
 """Up to how many rows go in one by one."""
 _SIZES = (*(size * 2**octave for octave in range(2, 7) for size in (4, 5, 6, 7)), 512)
 """How many rows a statement takes: what is missing is filled up with NULLs, so that few are ever compiled."""
+_NULL = float("nan")
+"""Bound, SQLite makes NULL of it (https://sqlite.org/floatingpoint.html). For None, `sqlite3` looks first whether
+somebody has registered an adapter, at the cost of three numbers."""
 _DIGEST_BYTES = 16
 _CONSTANT = frozenset({"id", "started_at", "parent"})
 """What an instance keeps for life."""
@@ -73,7 +76,7 @@ class _Statement:
             part = rows[first : first + _SIZES[-1]]
             size = _SIZES[bisect_left(_SIZES, len(part))]
             cells = list(chain.from_iterable(part))
-            cells.extend([None] * (self._width * (size - len(part))))
+            cells.extend([_NULL] * (self._width * (size - len(part))))
             connection.execute(self._of_size(size), cells)
 
     def _sized(self, size: int) -> str:

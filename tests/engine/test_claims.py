@@ -74,7 +74,7 @@ async def test_plain_functions_that_fill_all_threads_hold_up_no_coroutines(world
         world.engine.performer("step", perform)  # From here on the same steps are performed by a coroutine.
         await world.engine.start("loading", id="quick")
         await world.until_recorded("quick", "transition_taken", 2)
-        await until(lambda: effects.running == THREADS_MAX, "those that found no thread to be performed by the coroutine")
+        await until(lambda: effects.running == THREADS_MAX, "those without a thread to be performed by the coroutine")
         released.set()
         for instance_id in slow:
             await world.until_recorded(instance_id, "transition_taken", 2)

@@ -1,0 +1,10 @@
+"""For all tests, wherever they are started from."""
+
+from __future__ import annotations
+
+import signal
+
+# A shell has what it starts in the background ignore SIGINT, and a process hands that down to those that it starts: the
+# programs that tests interrupt would not notice.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
