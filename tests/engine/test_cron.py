@@ -8,7 +8,7 @@ from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from statewright.engine.clock import SECOND_NS
@@ -64,7 +64,6 @@ ALL = {
 }
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(ALL)), st.data())
 def test_going_on_from_any_moment_gives_the_same_times(which: tuple[str, str], data: st.DataObject) -> None:
     times = ALL[which]
@@ -75,7 +74,6 @@ def test_going_on_from_any_moment_gives_the_same_times(which: tuple[str, str], d
         assert Cron(which[1], which[0]).after(moment) == following[0]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(ALL)), st.integers(1, 50), st.integers(0, 1_000))
 def test_the_newest_of_many(which: tuple[str, str], count: int, missed: int) -> None:
     times = ALL[which][: missed + 1]

@@ -210,7 +210,7 @@ CLAIMED_AT_ONCE: list[tuple[Any, ...]] = [
 five then waited for the new lease to run out."""
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(st.lists(STEPS, min_size=5, max_size=50))
 @example(CLAIMED_AT_ONCE)
 def test_any_history_leaves_a_store_that_is_true_to_itself(steps: list[tuple[Any, ...]]) -> None:
@@ -223,7 +223,7 @@ def is_untimed(event: tuple[Any, ...]) -> bool:
     return bool(event[2] != "burst")
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=10)
 @given(st.lists((event_of("timers-1") | event_of("effects-1")).filter(is_untimed), min_size=5, max_size=25))
 def test_restarting_before_every_event_changes_nothing(events: list[tuple[Any, ...]]) -> None:
     """The same events, in one life and in as many lives as there are events: the same facts."""

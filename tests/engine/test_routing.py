@@ -161,9 +161,7 @@ def test_a_router_is_a_function_of_a_step() -> None:
     assert routed({"input": {"amount": 30_000, "id": 9}}, None)["parameters"]["id"] == 9
 
 
-@settings(
-    suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=50
-)  # A busy machine says nothing about routers.
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=50)  # A busy machine says nothing about routers.
 @given(
     st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 5)), max_size=8),
     st.integers(0, 5),

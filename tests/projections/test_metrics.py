@@ -28,7 +28,7 @@ from statewright.projections.histogram import RELATIVE_ERROR_MAX, Histogram, buc
 from statewright.projections.metrics import Figures, Metrics, Run, merged, metrics_json
 from tests.projections.streams import logs, started
 
-property_test = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+property_test = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 MINUTE = 60 * 10**9
 
 

@@ -84,8 +84,6 @@ def test_facts_are_never_folded_twice(recorder: SQLiteInstanceRecorder) -> None:
 
 @settings(
     max_examples=25,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(logs(), st.integers(1, 20), st.integers(0, 40))

@@ -15,12 +15,10 @@ from tests.statecharts.random_charts import charts, events
 
 
 def quickly(examples: int) -> settings:
-    """The same charts every time. `CHARTS=20000 pytest …` looks at that many new ones instead."""
+    """`CHARTS=20000 pytest --hypothesis-profile=random …` looks at that many."""
     wanted = os.environ.get("CHARTS")
     return settings(
-        derandomize=wanted is None,
         max_examples=int(wanted) if wanted else examples,
-        deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 

@@ -225,7 +225,7 @@ def replaced(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
     return copy
 
 
-@settings(derandomize=True, deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(st.sampled_from(places_in(TREE)), JSON)
 def test_whatever_stands_anywhere_is_read_or_refused(path: tuple[Any, ...], value: Any) -> None:
     try:
@@ -235,7 +235,7 @@ def test_whatever_stands_anywhere_is_read_or_refused(path: tuple[Any, ...], valu
     assert Chart.from_json(chart.to_json()).digest == chart.digest
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.text(alphabet="ab:-[]{}&*!|>'\"#?%@, \n\t\\", max_size=40), st.booleans())
 def test_whatever_text_is_read_or_refused(text: str, is_json: bool) -> None:
     with contextlib.suppress(ChartError):

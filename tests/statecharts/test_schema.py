@@ -253,7 +253,7 @@ def test_the_short_forms_and_their_canonical_form_are_valid() -> None:
 
 
 @given(charts())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_random_charts_are_valid_as_written_and_as_stored(tree: Any) -> None:
     assert schema_faults(tree) == []
     assert schema_faults(json.loads(Chart.from_tree(tree).to_json())) == []
@@ -428,7 +428,7 @@ def damaged(draw: st.DrawFn) -> Any:
 
 
 @given(damaged())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_schema_and_reader_agree_on_damaged_charts(tree: Any) -> None:
     by_reader, by_schema = reader_faults(tree), schema_faults(tree)
     if by_schema:

@@ -78,7 +78,7 @@ def answer(expression: Expression, context: Context, event: Event) -> tuple[type
 @example(text="event.data.x && false", fields=EMPTY, data={})
 @example(text="1 == 1.0 ? 'one' : 'two'", fields=EMPTY, data=None)
 @example(text="size(context.s) == 0", fields=EMPTY | {"s": "\0"}, data=None)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_shortcuts_answer_as_cel_does(text: str, fields: dict[str, Any], data: Any) -> None:
     short, by_cel = compiled(text), compiled(f"{text} // which the shortcuts don't know")
     assert (short is None) == (by_cel is None)

@@ -116,7 +116,7 @@ def configs(draw: st.DrawFn, depth: int) -> dict[str, Any]:
     return {**config, **common, **ordered, "auto_transitions": False, "ignore_invalid_triggers": True}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(configs(1), EVENTS)
 def test_flat_machines_behave_as_in_the_library(config: dict[str, Any], events: list[Any]) -> None:
     beside = Beside(config, nested=False)
@@ -125,7 +125,7 @@ def test_flat_machines_behave_as_in_the_library(config: dict[str, Any], events: 
         beside.send(trigger, **flags)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(configs(3), EVENTS)
 def test_nested_machines_behave_as_in_the_library(config: dict[str, Any], events: list[Any]) -> None:
     beside = Beside(config, nested=True)
@@ -164,7 +164,7 @@ REGIONS = {
 REGION_EVENTS = st.lists(st.tuples(st.sampled_from(["start", "stop", "go", "speed", "back"]), FLAGS), max_size=15)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(REGION_EVENTS)
 def test_regions_that_keep_to_themselves_behave_as_in_the_library(events: list[Any]) -> None:
     beside = Beside(REGIONS, nested=True)

@@ -210,7 +210,7 @@ def test_the_picture_in_the_documents_is_the_examples() -> None:
     assert (ROOT / "docs" / "document_approval.svg").read_text(encoding="utf-8") == render_svg(load_chart(EXAMPLE))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(charts())
 def test_any_chart_can_be_drawn(tree: Tree) -> None:
     try:

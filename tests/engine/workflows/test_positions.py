@@ -19,7 +19,7 @@ from statewright.statecharts.placing import place
 from statewright.statecharts.workflows import Workflow
 from tests.statecharts.workflows.random_workflows import random_workflow
 
-property_test = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+property_test = settings(max_examples=100, suppress_health_check=list(HealthCheck))
 
 
 class Execution:

@@ -108,7 +108,7 @@ def test_they_say_whose_data_they_need() -> None:
     assert parameters.uses == {"steps", "input"}
 
 
-property_test = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+property_test = settings(suppress_health_check=[HealthCheck.too_slow])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -43,7 +43,7 @@ class _Run:
         return {name for name, status in self.status.items() if status == "running"}
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
 @example(181461579)  # A group that several steps had to be waited for was left when the waiting was over.
 def test_a_workflow_does_what_its_rules_say(seed: int) -> None:
