@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 
 from eventsourcing.persistence import Cipher
+from eventsourcing.utils import resolve_topic
 
 from statewright.engine.errors import InvalidError
 
@@ -91,3 +92,12 @@ def environment_of(environment: Mapping[str, str]) -> dict[str, str]:
             raise InvalidError(f"expected {COMPRESSOR} to be {' or '.join(COMPRESSORS)}, got {compressor[:20]!r}")
         found["COMPRESSOR_TOPIC"] = compressor
     return found
+
+
+def ring_of(environment: Mapping[str, str]) -> Ring:
+    """The key ring that the settings give. Raises `InvalidError` if they give none, or one that can't be read."""
+    topic = environment_of(environment).get("CIPHER_TOPIC")
+    if topic is None:
+        raise InvalidError(f"expected {KEYS} or {KEY_FILE} to be set")
+    ring: Ring = resolve_topic(topic)(environment)
+    return ring

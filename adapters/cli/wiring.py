@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from statewright.adapters.nats.health import Readiness as Readiness
     from statewright.adapters.plugins import Plugins
     from statewright.adapters.plugins.discovery import InstalledPlugin as InstalledPlugin
-    from statewright.adapters.sqlite.reencryption import Reencrypted
+    from statewright.engine.reencryption import Reencrypted
 
 
 PRUNE_TIMEOUT_S = 30.0
@@ -92,14 +92,9 @@ def installed_plugins() -> tuple[InstalledPlugin, ...]:
 
 
 def reencrypt(options: Options) -> Reencrypted:
-    """Encrypt the store anew. Raises `InvalidError` for a store of another kind."""
-    from statewright.adapters.sqlite import reencryption
+    """Encrypt the store anew. Raises `InvalidError`, `NotFoundError`, `UnavailableError`."""
+    from statewright.engine import reencryption
 
-    if _is_postgres(options.store):
-        raise InvalidError(
-            "expected a SQLite store; one in PostgreSQL is encrypted if it was from its first fact, and needs all keys "
-            "that it was written with"
-        )
     return reencryption.reencrypt(options.store)
 
 

@@ -24,7 +24,7 @@ from eventsourcing.postgres import PostgresDatastore
 from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
-from statewright.adapters.postgres import arrays, batch
+from statewright.adapters.postgres import arrays, batch, writers
 from statewright.adapters.postgres.errors import translated_errors
 from statewright.adapters.postgres.location import parameters_of
 
@@ -70,6 +70,7 @@ class Datastore(PostgresDatastore):
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         self._parameters = parameters_of(url)
         self._schema: str | None = None
+        self._times_rewritten: int | None = None
         super().__init__("", "", "", "", "", originator_id_type="text")
         self.read_only = read_only
         self._writer: Connection | None = None
@@ -201,6 +202,8 @@ class Datastore(PostgresDatastore):
             connection.read_only = self.read_only
             if self.read_only:
                 connection.execute("SET default_transaction_read_only = on")
+            elif self._times_rewritten is None:
+                self._times_rewritten = writers.times_rewritten(connection)
         except BaseException:
             connection.close()
             raise
@@ -216,7 +219,12 @@ class Datastore(PostgresDatastore):
                 self._drop(connection)
             self._writer = None
             connection = self.connect()
-            batch.prepare(connection)
+            try:
+                writers.enter(connection, self._times_rewritten or 0)
+                batch.prepare(connection)
+            except BaseException:
+                self._drop(connection)
+                raise
             self._writer = connection
         self._settle(connection)
         return connection

@@ -6,11 +6,12 @@ Invariants: nothing is created or changed before `acquire`; nobody owns the stor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from eventsourcing.persistence import PersistenceError
 
-from statewright.adapters.postgres import schema
+from statewright.adapters.postgres import reencryption, schema, writers
 from statewright.adapters.postgres.datastore import Connection, Datastore
 from statewright.adapters.postgres.factory import READ_ONLY, URL, Factory
 from statewright.engine.errors import UnavailableError
@@ -80,17 +81,30 @@ class PostgresStore:
     def acquire(self) -> None:
         """Make the tables if the store is new, migrate them if it is older, and see that this role can write.
 
-        Raises `UnavailableError`, or `InvalidError` for a newer version's store and for tables of something else.
+        Raises `UnavailableError` (also while the store is being re-encrypted), or `InvalidError` for a newer version's
+        store and for tables of something else.
         """
         factory = Factory({**self.environment, "CREATE_TABLE": "y"})
         try:
             factory.application_recorder()
             with factory.datastore.read() as connection:
                 _require_rights(connection)
+                writers.check(connection)
         except PersistenceError as error:
             raise UnavailableError(f"the store {self.url} can't be written: {error}") from error
         finally:
             factory.close()
+
+    @contextmanager
+    def rewriting(self) -> Iterator[reencryption.Rewriting]:
+        """See `engine.reencryption.Rewritable`. The role must own the tables."""
+        self.acquire()
+        datastore = Datastore(self._url)
+        try:
+            with reencryption.rewriting(datastore) as rewriting:
+                yield rewriting
+        finally:
+            datastore.close()
 
     def close(self) -> None:
         """Nothing is held."""

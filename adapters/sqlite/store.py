@@ -11,12 +11,13 @@ import fcntl
 import os
 import socket
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from urllib.parse import unquote
 
 from eventsourcing.persistence import PersistenceError
 
-from statewright.adapters.sqlite import schema
+from statewright.adapters.sqlite import reencryption, schema
 from statewright.adapters.sqlite.datastore import connect
 from statewright.adapters.sqlite.factory import Factory
 from statewright.engine.errors import InvalidError, NotFoundError, UnavailableError
@@ -82,6 +83,13 @@ class SQLiteStore:
         except BaseException:
             self.close()
             raise
+
+    @contextmanager
+    def rewriting(self) -> Iterator[reencryption.Rewriting]:
+        """See `engine.reencryption.Rewritable`."""
+        self.acquire()
+        with reencryption.rewriting(self.path) as rewriting:
+            yield rewriting
 
     def close(self) -> None:
         """Give up ownership. Idempotent."""

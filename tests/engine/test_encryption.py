@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from statewright.adapters.encryption.keyring import KeyRing, new_entry, parse_keys
-from statewright.adapters.sqlite.reencryption import reencrypt
 from statewright.engine import Engine
 from statewright.engine.cipher import KEYS
 from statewright.engine.errors import InvalidError, UnavailableError
@@ -24,6 +23,7 @@ from statewright.engine.recorder import (
     ScheduleRow,
     TimerRow,
 )
+from statewright.engine.reencryption import reencrypt
 from statewright.engine.runtime import SNAPSHOT_EVERY
 from statewright.engine.steps import StepRow
 from statewright.engine.verify import verify_store

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.cli.conftest import Cli
+from tests.postgres_server import new_url
 
 
 def test_a_store_is_encrypted_and_read_with_its_key_only(
@@ -43,6 +44,23 @@ def test_a_store_is_encrypted_and_read_with_its_key_only(
     assert "encrypted with key 'k2'" in history.err
 
 
+def test_a_store_in_postgresql_is_encrypted_while_no_engine_runs(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATEWRIGHT_STORE", new_url())
+    cli("keygen", "keys")
+    monkeypatch.setenv("STATEWRIGHT_CIPHER_KEY_FILE", "keys")
+    none = cli("reencrypt")
+    assert (none.code, "the database has none yet" in none.err) == (2, True)
+    monkeypatch.delenv("STATEWRIGHT_CIPHER_KEY_FILE")
+    assert cli("start", "approval", "--id", "d-17", "--context", '{"amount": 90}', "--chart", "chart.yaml").code == 0
+    monkeypatch.setenv("STATEWRIGHT_CIPHER_KEY_FILE", "keys")
+    assert "`statewright reencrypt` does that" in cli("send", "d-17", "submit").err
+    assert cli("reencrypt").out == "1 facts and 1 rows are encrypted with key 'k1'\n"
+    assert cli("send", "d-17", "submit").code == 0
+    assert cli("status", "d-17", "--json").lines[0]["context"]["amount"] == 90
+    monkeypatch.delenv("STATEWRIGHT_CIPHER_KEY_FILE")
+    assert "the store is encrypted" in cli("send", "d-17", "approve").err
+
+
 def test_an_encrypted_store_has_metrics_and_can_be_verified_and_pruned(
     started: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +83,14 @@ def test_an_encrypted_store_has_metrics_and_can_be_verified_and_pruned(
     refused = cli("store", "verify")
     assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
     assert "the store is encrypted: set STATEWRIGHT_CIPHER_KEY" in refused.err
+
+
+def test_no_store_is_made_to_be_encrypted(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli("keygen", "keys")
+    monkeypatch.setenv("STATEWRIGHT_CIPHER_KEY_FILE", "keys")
+    refused = cli("reencrypt")
+    assert (refused.code, "there is no such file" in refused.err) == (2, True)
+    assert not (tmp_path / "statewright.db").exists()
 
 
 def test_key_files_that_cannot_be_used(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

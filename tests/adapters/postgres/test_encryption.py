@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from statewright.engine import Engine
 from statewright.engine.cipher import KEYS
 from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.runtime import SNAPSHOT_EVERY
+from tests.adapters.postgres.searching import EVERYWHERE, dumped, holding, tables
 from tests.engine.secrets import NEW, OLD, SAFE, SECRET, fill, ring
 from tests.engine.worlds import World
-from tests.postgres_server import PostgresServer, new_url, program
-
-SOUGHT = (SECRET.encode(), SECRET.encode().hex().encode())
-"""A dump shows bytes as hexadecimals."""
-EVERYWHERE = {
-    "stored_events", "stored_snapshots", "inbox", "instances", "effects", "parked", "schedules",
-}  # fmt: skip
-"""The tables in which a plain store keeps what `fill` brings."""
+from tests.postgres_server import PostgresServer, new_url
 
 
 @pytest.fixture
@@ -31,33 +23,6 @@ def server() -> Iterator[PostgresServer]:
     server.start()
     yield server
     server.close()
-
-
-def holding(server: PostgresServer) -> list[str]:
-    """The names of the server's files, its WAL and its log among them, in which the secret can be read."""
-    server.execute("CHECKPOINT")
-    files = [path for path in server.folder.rglob("*") if path.is_file()]
-    return [str(path.relative_to(server.folder)) for path in files if SECRET.encode() in path.read_bytes()]
-
-
-def dumped(url: str) -> bool:
-    """Whether the secret is in what `pg_dump` writes."""
-    schema = url.rpartition("%3D")[2]
-    done = subprocess.run([program("pg_dump"), "-n", schema, "-d", url], capture_output=True, check=True)
-    assert b"COPY" in done.stdout
-    return any(sought in done.stdout for sought in SOUGHT)
-
-
-def tables(url: str) -> set[str]:
-    """The tables with a row in which the secret can be read, whatever the column."""
-    found = set[str]()
-    with psycopg.connect(url) as connection:
-        names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").fetchall()
-        for (name,) in names:
-            rows = connection.execute(f"SELECT row_to_json(one)::text FROM {name} AS one".encode())
-            if any(sought.decode() in row for (row,) in rows for sought in SOUGHT):
-                found.add(name)
-    return found
 
 
 async def test_nothing_that_users_brought_can_be_read(
