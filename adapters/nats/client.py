@@ -1,7 +1,8 @@
 """The client: what another process uses to start, drive and watch instances over NATS.
 
 Invariants: an answer is given only for what the engine said; no answer (nobody there, a timeout, a lost connection) is
-an `UnavailableError`, after which the same request with the same ids may be sent again.
+an `UnavailableError`, after which the same request with the same ids may be sent again. What can be asked twice
+without harm is, while there is no answer: see `questions.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from statewright.adapters.nats.envelope import (
     encode_start,
 )
 from statewright.adapters.nats.health import HEALTH, READY, Health, Published, Readiness
-from statewright.adapters.nats.replies import A, Page, Pruned, decode_answer
+from statewright.adapters.nats.questions import Questions
+from statewright.adapters.nats.replies import A, Page, Pruned
 from statewright.engine.clock import SystemClock
 from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
 from statewright.engine.events import InstancePruned
@@ -57,6 +59,7 @@ class Client:
     def __init__(self, connection: Connection, timeout_s: float) -> None:
         self._connection = connection
         self._timeout_s = timeout_s
+        self._questions = Questions(connection)
         self._clock = SystemClock()
 
     @classmethod
@@ -118,10 +121,14 @@ class Client:
         actor: str = "",
         time: int = 0,
     ) -> Outcome:
-        """Deliver an event and wait until what became of it is durable."""
+        """Deliver an event and wait until what became of it is durable. With an `event_id` of the caller's, which may
+        have been sent before, the outcome can be "duplicate" also because it was asked for again here."""
         event = self._event(ExternalEvent(instance_id, name, data, event_id or self.new_id(), source, actor, time))
         headers, payload = encode_event(event)
-        return await self._request(f"{prefix_for(actor, os.environ)}send.{instance_id}", payload, headers, Outcome)
+        outcome = await self._request(f"{prefix_for(actor, os.environ)}send.{instance_id}", payload, headers, Outcome)
+        if outcome.kind == "duplicate" and not event_id:  # Of what was sent here, just now.
+            return replace(outcome, kind="refused" if outcome.reason else "recorded")
+        return outcome
 
     async def publish(
         self,
@@ -149,7 +156,8 @@ class Client:
         """Pause, resume or cancel."""
         check_id("an instance id", instance_id)
         payload = encode_control(ControlRequest(instance_id, action, reason, actor))
-        return await self._request(f"{prefix_for(actor, os.environ)}control.{instance_id}", payload, {}, Outcome)
+        subject = f"{prefix_for(actor, os.environ)}control.{instance_id}"
+        return await self._request(subject, payload, {}, Outcome, repeat=False)
 
     async def fact(self, instance_id: str, sequence: int) -> dict[str, Any]:
         """One fact as JSON, however large: what a reference in the history stands for."""
@@ -185,7 +193,7 @@ class Client:
     async def _schedule(self, schedule_id: str, action: ScheduleAction) -> dict[str, Any]:
         check_id("a schedule id", schedule_id)
         subject = f"statewright.schedule.{schedule_id}"
-        return await self._request(subject, encode_schedule(action), {}, dict[str, Any])
+        return await self._request(subject, encode_schedule(action), {}, dict[str, Any], repeat=False)
 
     async def status(self, instance_id: str) -> dict[str, Any]:
         """The `instances` row by column names, configuration and context decoded."""
@@ -208,17 +216,18 @@ class Client:
 
     async def retry_parked(self, parked_id: str) -> Retried:
         """Have one that is parked delivered once more."""
-        return await self._request("statewright.parked.retry", msgspec.json.encode({"id": parked_id}), {}, Retried)
+        payload = msgspec.json.encode({"id": parked_id})
+        return await self._request("statewright.parked.retry", payload, {}, Retried, repeat=False)
 
     async def drop_parked(self, parked_id: str, *, reason: str = "") -> None:
         """Have one that is parked removed for good."""
         payload = msgspec.json.encode({"id": parked_id, "reason": reason})
-        await self._request("statewright.parked.drop", payload, {}, dict[str, Any])
+        await self._request("statewright.parked.drop", payload, {}, dict[str, Any], repeat=False)
 
     async def prune(self, tombstones: Sequence[InstancePruned], *, position: int) -> Sequence[str]:
         """See `Engine.prune`."""
         payload = msgspec.json.encode({"tombstones": tombstones, "position": position})
-        return (await self._request("statewright.store.prune", payload, {}, Pruned)).pruned
+        return (await self._request("statewright.store.prune", payload, {}, Pruned, repeat=False)).pruned
 
     async def health(self, worker: str = "") -> Health:
         """What an engine (or the one called `worker`) says of itself: that it runs."""
@@ -245,15 +254,21 @@ class Client:
         return replace(event, data=as_json("the event's data", event.data)[0])
 
     async def _request(
-        self, subject: str, payload: bytes, headers: dict[str, str], kind: type[A], who: str = "an engine"
+        self,
+        subject: str,
+        payload: bytes,
+        headers: dict[str, str],
+        kind: type[A],
+        who: str = "an engine",
+        *,
+        repeat: bool = True,
     ) -> A:
+        """repeat: it does no harm if two workers get it. A pause would, if one of them was stopped and wakes up when
+        the instance has been resumed."""
         try:
-            reply = await self._connection.nc.request(
-                subject, payload, timeout=self._timeout_s, headers=headers or None
-            )
+            return await self._questions.ask(subject, payload, headers, kind, self._timeout_s, repeat=repeat)
         except (nats.errors.Error, TimeoutError) as error:
             raise self._failed(who, error) from error
-        return decode_answer(reply.data, kind)
 
     def _failed(self, who: str, error: Exception) -> Exception:
         url = self._connection.endpoint.url

@@ -31,6 +31,8 @@ _HOLDERS = f"""SELECT pid, application_name, host(client_addr)
     AND pg_stat_activity.datname = current_database() AND pid <> pg_backend_pid()
     AND classid = {_SPACE}::bigint::oid AND objid = to_regclass('stored_events')::oid ORDER BY pid"""
 
+_WORKERS = "SELECT DISTINCT owner FROM leases WHERE owner <> '' AND expires_at > server_time() ORDER BY owner"
+
 
 def times_rewritten(connection: Connection) -> int:
     """How often the store was; 0 if there is none yet."""
@@ -59,19 +61,16 @@ def check(connection: Connection) -> None:
 
 def exclude(connection: Connection) -> None:
     """Be the only one for as long as the connection is open. Raises `UnavailableError` naming the others."""
-    if not _is_alone(connection):
+    alone = _is_alone(connection)
+    # Leases tell what a session's engine is called. An engine of an older version takes no lock; those of one that was
+    # killed end in a moment.
+    found = [f"worker {owner}" for (owner,) in connection.execute(_WORKERS)]
+    if not alone:
         sessions = connection.execute(_HOLDERS).fetchall()
-        found = ", ".join(f"{pid} ('{name}'{f' at {host}' if host else ''})" for pid, name, host in sessions)
-        raise UnavailableError(
-            f"expected nobody to have the store open for writing, but so have the database's sessions {found}: stop "
-            "the engines first"
-        )
-    living = connection.execute(
-        "SELECT DISTINCT owner FROM leases WHERE owner <> '' AND expires_at > server_time() ORDER BY owner"
-    ).fetchall()
-    if living:  # One of an older version, which takes no lock; or killed just now, whose leases end in a moment.
-        names = ", ".join(owner for (owner,) in living)
-        raise UnavailableError(f"expected no engine to hold leases on the store, but so does {names}; try again in 3 s")
+        found += [f"session {pid} ('{name}'{f' at {host}' if host else ''})" for pid, name, host in sessions]
+        raise UnavailableError(f"expected nobody to have the store open for writing, but so have {', '.join(found)}")
+    if found:
+        raise UnavailableError(f"expected nobody to hold leases on the store, but so does {', '.join(found)}")
 
 
 def _is_alone(connection: Connection) -> bool:

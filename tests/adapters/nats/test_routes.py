@@ -101,7 +101,8 @@ async def test_what_the_other_does_not_answer_is_decided_here_in_time(tmp_path: 
         )
         assert [outcome.kind for outcome in outcomes] == ["recorded"] * 5
         assert loop.time() - began >= HAND_ON_TIMEOUT_S
-        assert [message.subject.rpartition(".")[2] for message in heard] == ids
+        asked = [message.subject.rpartition(".")[2] for message in heard]
+        assert (asked[:5], set(asked)) == (ids, set(ids))  # While nobody answers, the client asks again.
         assert {(message.headers or {})["ce-id"] for message in heard} == {"e-1"}
         await nc.publish(heard[0].reply, b'{"kind": "refused"}')
         await nc.flush()

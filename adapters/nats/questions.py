@@ -1,0 +1,115 @@
+"""Questions to whoever of a queue group takes them, asked again until somebody answers.
+
+The server hands each to one worker, and goes on handing some to a worker that was stopped or is just dying, until it
+notices. So what may be asked twice (it is recorded once by its id, or only reads) is asked again while there is no
+answer, and sooner or later another worker has it. Invariants: the first answer counts; that nothing was recorded
+(`busy`, `unavailable`, nobody there) is believed only when every worker that was asked has said so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from typing import Any, Generic
+
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
+
+from statewright.adapters.nats.connection import Connection
+from statewright.adapters.nats.replies import A, decode_answer
+from statewright.engine.errors import BusyError, UnavailableError
+
+TIMES_MAX = 12
+"""How often a question is asked within its timeout."""
+PAUSE_S_MAX = 0.5
+"""After how long at the latest it is asked again."""
+REPEATED_MIN = 100
+"""So many questions may always be asked again at a time, else half of those that wait: an engine that is slow because
+it has much to do is not to be given several times as much."""
+
+
+class _Question(Generic[A]):
+    """One that waits for its answer. open: how many of those who were asked have not said anything yet."""
+
+    def __init__(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None, kind: type[A], answer: asyncio.Future[A]
+    ) -> None:
+        self.subject = subject
+        self.payload = payload
+        self.headers = headers
+        self.kind = kind
+        self.answer = answer
+        self.open = 1
+        self.is_repeated = False
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Questions:
+    """Those of one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._inbox = connection.nc.new_inbox()
+        self._numbers = count()
+        self._waiting: dict[str, _Question[Any]] = {}
+        """By the subject of the answer."""
+        self._repeated = 0
+        self._opening = asyncio.Lock()
+        self._is_open = False
+
+    async def ask(
+        self, subject: str, payload: bytes, headers: dict[str, str], kind: type[A], timeout_s: float, *, repeat: bool
+    ) -> A:
+        """The answer. repeat: it may be asked more than once.
+
+        Raises the error in the answer, what the driver raises (`NoRespondersError` among it), and `TimeoutError`."""
+        if not self._is_open:
+            await self._open()
+        loop = asyncio.get_running_loop()
+        reply_to = f"{self._inbox}.{next(self._numbers)}"
+        question: _Question[A] = _Question(subject, payload, headers or None, kind, loop.create_future())
+        self._waiting[reply_to] = question
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._connection.nc.publish(subject, payload, reply_to, headers or None)
+                if repeat:
+                    pause_s = min(timeout_s / TIMES_MAX, PAUSE_S_MAX)
+                    question.timer = loop.call_later(pause_s, self._ask_again, reply_to, pause_s)
+                answer: A = await question.answer
+                return answer
+        finally:
+            del self._waiting[reply_to]
+            self._repeated -= question.is_repeated
+            if question.timer is not None:
+                question.timer.cancel()
+
+    async def _open(self) -> None:
+        async with self._opening:
+            if not self._is_open:
+                await self._connection.nc.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+                self._is_open = True
+
+    def _ask_again(self, reply_to: str, pause_s: float) -> None:
+        question = self._waiting[reply_to]
+        if question.is_repeated or self._repeated < max(REPEATED_MIN, len(self._waiting) // 2):
+            self._repeated += not question.is_repeated
+            question.is_repeated = True
+            question.open += 1
+            self._connection.post(question.subject, question.payload, reply_to, question.headers)
+        loop = asyncio.get_running_loop()
+        question.timer = loop.call_later(pause_s, self._ask_again, reply_to, pause_s)
+
+    async def _on_answer(self, message: Msg) -> None:
+        question = self._waiting.get(message.subject)
+        if question is None or question.answer.done():
+            return  # Somebody else was first.
+        question.open -= 1
+        try:
+            if not message.data and message.headers and message.headers.get("Status") == "503":
+                raise NoRespondersError
+            question.answer.set_result(decode_answer(message.data, question.kind))
+        except (BusyError, UnavailableError, NoRespondersError) as error:
+            if not question.open:
+                question.answer.set_exception(error)
+        except Exception as error:
+            question.answer.set_exception(error)
