@@ -19,8 +19,8 @@ from statewright.adapters.nats.connection import Connection
 from statewright.adapters.nats.replies import A, decode_answer
 from statewright.engine.errors import BusyError, UnavailableError
 
-TIMES_MAX = 12
-"""How often a question is asked within its timeout."""
+TIMES_MIN = 12
+"""How often a question is asked at least, if nobody answers within its timeout."""
 PAUSE_S_MAX = 0.5
 """After how long at the latest it is asked again."""
 REPEATED_MIN = 100
@@ -73,7 +73,7 @@ class Questions:
             async with asyncio.timeout(timeout_s):
                 await self._connection.nc.publish(subject, payload, reply_to, headers or None)
                 if repeat:
-                    pause_s = min(timeout_s / TIMES_MAX, PAUSE_S_MAX)
+                    pause_s = min(timeout_s / TIMES_MIN, PAUSE_S_MAX)
                     question.timer = loop.call_later(pause_s, self._ask_again, reply_to, pause_s)
                 answer: A = await question.answer
                 return answer

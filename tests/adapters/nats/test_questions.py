@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -51,7 +52,7 @@ class Door:
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(running_server(tmp_path))
-        client = await stack.enter_async_context(await Client.connect(server.endpoint))
+        client = await stack.enter_async_context(await Client.connect(server.endpoint, timeout_s=30))
         door = Door(await stack.enter_async_context(raw(server.endpoint)), client)
         await door.nc.subscribe("statewright.>", cb=door.take)
         await known(door.nc)
@@ -97,6 +98,19 @@ async def test_a_duplicate_of_what_was_just_asked_is_what_it_was_the_first_time(
         await until(lambda number=number: door.asked[-1:] and door.asked[-1].subject.endswith(f"l-{number}"))
         await door.answer(-1, msgspec.json.encode(answer))
         assert (await asking).kind == expected
+
+
+async def test_of_many_that_wait_half_are_asked_again(door: Door) -> None:
+    """An engine that is slow because it has much to do gets no more than half as many again at a time."""
+    ids = [f"l-{number}" for number in range(300)]
+    async with asyncio.TaskGroup() as asking:
+        for one in ids:
+            asking.create_task(door.client.status(one))
+        await door.until_asked(300 + 150 * 3)
+        assert max(Counter(one.subject for one in door.asked).values()) > 3
+        assert sum(times > 1 for times in Counter(one.subject for one in door.asked).values()) == 150
+        for number in range(len(door.asked)):
+            await door.answer(number, b"{}")
 
 
 async def test_what_would_do_harm_twice_is_asked_once(door: Door) -> None:
