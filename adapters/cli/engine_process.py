@@ -19,7 +19,7 @@ import msgspec
 from statewright.adapters.cli.options import Options
 from statewright.engine.errors import UnavailableError
 
-READY_TIMEOUT_S = 10.0
+READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 5.0
 _ENVIRONMENT = ("STATEWRIGHT_STORE", "STATEWRIGHT_NATS_URL")
 

@@ -23,9 +23,9 @@ TIMES_MIN = 12
 """How often a question is asked at least, if nobody answers within its timeout."""
 PAUSE_S_MAX = 0.5
 """After how long at the latest it is asked again."""
-REPEATED_MIN = 100
-"""So many questions may always be asked again at a time, else half of those that wait: an engine that is slow because
-it has much to do is not to be given several times as much."""
+REPEATED_SHARE, REPEATED_RATE, REPEATED_BURST = 0.5, 50.0, 1_000.0
+"""How many may be asked again: half as many as are asked, and 50 a second, at most 1,000 at once. So an engine that is
+slow because it has too much to do is never given twice as much for it."""
 
 
 class _Question(Generic[A]):
@@ -40,8 +40,27 @@ class _Question(Generic[A]):
         self.kind = kind
         self.answer = answer
         self.open = 1
-        self.is_repeated = False
         self.timer: asyncio.TimerHandle | None = None
+
+
+class _Budget:
+    """How many may be asked again."""
+
+    def __init__(self) -> None:
+        self._left = REPEATED_BURST
+        self._at = 0.0
+
+    def add(self, share: float) -> None:
+        self._left = min(self._left + share, REPEATED_BURST)
+
+    def has_one(self, now: float) -> bool:
+        """Whether there is one more, which is then gone. now: seconds."""
+        self.add((now - self._at) * REPEATED_RATE)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class Questions:
@@ -53,7 +72,7 @@ class Questions:
         self._numbers = count()
         self._waiting: dict[str, _Question[Any]] = {}
         """By the subject of the answer."""
-        self._repeated = 0
+        self._budget = _Budget()
         self._opening = asyncio.Lock()
         self._is_open = False
 
@@ -69,6 +88,7 @@ class Questions:
         reply_to = f"{self._inbox}.{next(self._numbers)}"
         question: _Question[A] = _Question(subject, payload, headers or None, kind, loop.create_future())
         self._waiting[reply_to] = question
+        self._budget.add(REPEATED_SHARE)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._connection.nc.publish(subject, payload, reply_to, headers or None)
@@ -79,7 +99,6 @@ class Questions:
                 return answer
         finally:
             del self._waiting[reply_to]
-            self._repeated -= question.is_repeated
             if question.timer is not None:
                 question.timer.cancel()
 
@@ -91,12 +110,10 @@ class Questions:
 
     def _ask_again(self, reply_to: str, pause_s: float) -> None:
         question = self._waiting[reply_to]
-        if question.is_repeated or self._repeated < max(REPEATED_MIN, len(self._waiting) // 2):
-            self._repeated += not question.is_repeated
-            question.is_repeated = True
+        loop = asyncio.get_running_loop()
+        if self._budget.has_one(loop.time()):
             question.open += 1
             self._connection.post(question.subject, question.payload, reply_to, question.headers)
-        loop = asyncio.get_running_loop()
         question.timer = loop.call_later(pause_s, self._ask_again, reply_to, pause_s)
 
     async def _on_answer(self, message: Msg) -> None:
