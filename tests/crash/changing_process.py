@@ -5,7 +5,7 @@ a checkpoint, is changed, is resumed from the checkpoint, is changed again and g
 opens, it fails, undoes what it did, and is resumed from the second checkpoint, to complete. Whatever was killed is
 taken up by what the history says: what is recorded is not asked for again. A step that begins is a line in LOG: its
 effect, itself, the time (ns), its execution and its revision. It says "loaded", waits for a line on stdin, opens the
-store, says "ready"; on SIGTERM it ends after the round.
+store, says "ready"; on SIGTERM it ends once what has begun is through.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from pathlib import Path
 
 from statewright.adapters.sqlite import store  # noqa: F401  (loaded before it is needed)
 from statewright.engine.events import AnyFact, CheckpointTaken, InstanceModified
+from statewright.engine.recorder import InstanceFilter
 from statewright.engine.workflows import Orchestrator, StepCall
 from statewright.statecharts.workflows import Workflow, WorkflowStep
 from statewright.statecharts.workflows.model import Mode
 
 LOG = Path(sys.argv[2] if len(sys.argv) > 2 else "log")
+ALL = InstanceFilter(limit=100_000)
 MODES: tuple[Mode, ...] = ("sequential", "parallel")
 QUICK = 12
 """How many steps there are before the gate. Each depends on the one three before: in a graph three run at once."""
@@ -128,10 +130,12 @@ async def serve(store_url: str) -> None:
     workflows = [workflow(mode) for mode in MODES]
     async with Orchestrator.open(store_url, workflows=workflows, functions={"play": play}) as orchestrator:
         print("ready", flush=True)
+        begun = {row.id for row in await orchestrator.engine.list(ALL)}
         for number in count(1):
-            if ended.is_set():
+            ids = {f"{mode}-{number}": mode for mode in MODES}
+            if ended.is_set() and not begun & ids.keys():
                 break
-            await asyncio.gather(*(play_round(orchestrator, f"{mode}-{number}", mode) for mode in MODES))
+            await asyncio.gather(*(play_round(orchestrator, one, mode) for one, mode in ids.items()))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from statewright.engine.steps import fold_steps
 from statewright.engine.verify import verify_store
 from statewright.engine.workflows import Orchestrator
 from statewright.engine.workflows.plans import Plan, read_workflow
-from tests.crash.changing_process import AGAIN, ASKED, EARLY, FIRST, LATE, MENDED, MODES, SECOND, asked_in
+from tests.crash.changing_process import AGAIN, ALL, ASKED, EARLY, FIRST, LATE, MENDED, MODES, SECOND, asked_in
 from tests.crash.processes import EngineProcesses
 from tests.crash.test_kill_examples import results
 from tests.crash.test_kill_schedules import commits
@@ -64,7 +64,7 @@ async def test_what_changes_is_recorded_wholly_or_not_at_all_whenever_the_proces
     assert verify_store(url).differences == []
     begun = [line.split(" ") for line in log.read_text().splitlines()]
     async with Orchestrator.open(url, read_only=True) as orchestrator:
-        rows = await orchestrator.engine.list()
+        rows = await orchestrator.engine.list(ALL)
         assert {row.status for row in rows} == {"completed"}
         assert len(rows) >= len(MODES)
         recorded: dict[str, int] = {}

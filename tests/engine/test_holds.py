@@ -77,12 +77,17 @@ async def test_holds_of_one_instance_take_turns(counting: World) -> None:
 async def test_an_error_or_a_cancellation_ends_a_hold(counting: World) -> None:
     async with counting as world:
         await world.engine.start("counter", id="a")
-        with pytest.raises(ZeroDivisionError):
+        sent = []
+
+        async def fail() -> None:
             async with world.engine.hold("a"):
-                sent = asyncio.ensure_future(world.engine.send("a", "add", {"n": 1}))
+                sent.append(asyncio.ensure_future(world.engine.send("a", "add", {"n": 1})))
                 await asyncio.sleep(0)
                 raise ZeroDivisionError
-        assert (await sent).sequence == 2
+
+        with pytest.raises(ZeroDivisionError):
+            await fail()
+        assert (await sent[0]).sequence == 2
 
         begun = asyncio.Event()
 
@@ -93,10 +98,10 @@ async def test_an_error_or_a_cancellation_ends_a_hold(counting: World) -> None:
 
         holding = asyncio.ensure_future(hold())
         await begun.wait()
-        sent = asyncio.ensure_future(world.engine.send("a", "add", {"n": 1}))
+        sent.append(asyncio.ensure_future(world.engine.send("a", "add", {"n": 1})))
         await asyncio.sleep(0)
         holding.cancel()
-        assert (await sent).sequence == 3
+        assert (await sent[1]).sequence == 3
 
 
 async def test_what_waits_counts_for_the_queues_bound(counting: World) -> None:
