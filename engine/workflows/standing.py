@@ -63,50 +63,44 @@ async def move(
     Raises what they raise, `ExecutionNotFound`, `InvalidState` (the engine refuses it), `BusyError` (other workers on
     the store have gone on with it each time), `UnavailableError`.
     """
-    async with engine.hold(execution_id):
-        return await _move(engine, execution_id, decide, register, reason, actor)
-
-
-async def _move(
-    engine: Engine,
-    execution_id: str,
-    decide: Callable[[Standing], Move],
-    register: Callable[[Workflow], None],
-    reason: str,
-    actor: str,
-) -> Outcome:
     execution = _Execution(engine, execution_id)
 
     def decided() -> tuple[Standing, Move]:
         standing = execution.standing()
         return standing, decide(standing)
 
-    for _ in range(TRIES_MAX):
-        standing, wanted = await engine.on_reader(decided)
-        there = wanted.placement
-        if wanted.workflow is not None:
-            register(wanted.workflow)
-        outcome = await modify(
-            engine,
-            execution_id,
-            there.targets,
-            expected_sequence=standing.instance.sequence,
-            chart=wanted.chart or standing.chart,
-            keep=there.keep,
-            context=there.context,
-            steps=there.steps,
-            steps_restored=there.restored,
-            activate=wanted.activate,
-            reason=reason,
-            actor=actor,
-        )
-        if outcome.kind != "refused":
-            return outcome
-        if outcome.sequence == standing.instance.sequence:
-            raise InvalidState(f"execution '{execution_id}' can't be moved: {outcome.reason}")
+    await engine.on_reader(decided)  # Once before the hold: to compile a changed workflow takes longest, and is kept.
+    async with engine.hold(execution_id):
+        for _ in range(TRIES_MAX):
+            standing, wanted = await engine.on_reader(decided)
+            if wanted.workflow is not None:
+                register(wanted.workflow)
+            outcome = await _modified(engine, standing, wanted, reason, actor)
+            if outcome.kind != "refused":
+                return outcome
+            if outcome.sequence == standing.instance.sequence:
+                raise InvalidState(f"execution '{execution_id}' can't be moved: {outcome.reason}")
     raise BusyError(
         f"other workers have gone on with execution '{execution_id}' each of the {TRIES_MAX} times that its move was "
         "worked out; nothing has changed: try again later, or pause it first"
+    )
+
+
+async def _modified(engine: Engine, standing: Standing, wanted: Move, reason: str, actor: str) -> Outcome:
+    there = wanted.placement
+    return await modify(
+        engine,
+        standing.instance.id,
+        there.targets,
+        expected_sequence=standing.instance.sequence,
+        chart=wanted.chart or standing.chart,
+        keep=there.keep,
+        context=there.context,
+        steps=there.steps,
+        steps_restored=there.restored,
+        activate=wanted.activate,
+        reason=reason,
+        actor=actor,
     )
 
 

@@ -93,6 +93,7 @@ class Model:
         self._plans = plans
         self._plan: Plan
         self._completed: set[str] = set()
+        self._running: set[str] = set()
         self._undone: set[str] = set()
         """Of what has completed, what was undone since."""
         self._to_undo: list[str] = []
@@ -113,7 +114,8 @@ class Model:
             else:
                 self._take(fact)
             asked = {effect.name for effect in getattr(fact, "effects", ())}
-            assert not asked & self._completed, f"asked for again by fact {fact.sequence}"
+            assert not asked & (self._completed | self._running), f"asked for again by fact {fact.sequence}"
+            self._running |= asked
             if getattr(fact, "status", "") == "failed":
                 assert self._to_undo == []
         assert self._completed == self._plan.steps.keys()
@@ -122,6 +124,7 @@ class Model:
         if fact.reason in CHECKPOINT_OF:
             there = self._checkpoints[CHECKPOINT_OF[fact.reason]] - self._undone
             self._completed = {step for step in there if self._before(step) <= there}
+            self._running.clear()
         elif fact.reason == FIRST:
             assert {"between", "dropped"} & self._plan.steps.keys() == {"between"}
         else:
@@ -130,6 +133,8 @@ class Model:
 
     def _take(self, fact: AnyFact) -> None:
         for record in getattr(fact, "steps", ()):
+            if record.status != "running":
+                self._running.discard(record.step)
             if record.status == "completed":
                 self._completed.add(record.step)
                 self._undone.discard(record.step)
