@@ -171,3 +171,23 @@ class TestWithAnotherWorker:
             assert (await stage.over()).status == "completed"
             assert stage.ran == ["a", "b"]
         assert verify_store(stage.url).differences == []
+
+    async def test_all_who_change_it_on_several_workers_are_heard(self, stage: Stage) -> None:
+        async with AsyncExitStack() as stack:
+            asked = await stack.enter_async_context(Orchestrator.open(stage.url, run_due=False))
+            await stack.enter_async_context(stage.opened(stage.line("ab")))
+            stage.held = {"a"}
+            await stage.orchestrator.execute("w", id="e")
+            await stage.until_begun("a")
+            added = [f"x{number}" for number in range(8)]
+            changers = [asked, stage.orchestrator] * 4
+            await asyncio.gather(
+                *(
+                    changer.change("e", add=[WorkflowStep(id=step, function="play")])
+                    for changer, step in zip(changers, added, strict=True)
+                )
+            )
+            stage.let_go("a")
+            assert (await stage.over()).status == "completed"
+            assert stage.ran[:2] == ["a", "b"]
+            assert sorted(stage.ran[2:]) == added
