@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -251,6 +252,12 @@ class Engine:
         """Queue a request whose ids have been checked; for adapters, which needn't await one to queue the next."""
         self._refuse_reading_only()
         return self._running.submit(request)
+
+    def hold(self, instance_id: str) -> AbstractAsyncContextManager[None]:
+        """While the block runs, nothing is decided about an instance here but modifications; what comes waits. For who
+        works one out from where the instance stands. Other workers on a shared store know nothing of it."""
+        self._refuse_reading_only()
+        return self._running.holds.hold(instance_id)
 
     # Recurring starts
 

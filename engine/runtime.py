@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,6 +37,7 @@ from statewright.engine.errors import (
     UnusableError,
 )
 from statewright.engine.events import InstancePruned
+from statewright.engine.holds import Holds
 from statewright.engine.instance import Instance
 from statewright.engine.log import InstanceLog
 from statewright.engine.logged import ids_of_many, log_facts
@@ -97,6 +98,7 @@ class Runtime:
         """Done when the batch that is being recorded has been answered."""
         self._recovering: asyncio.Task[None] | None = None
         self._recording: Set[str] = frozenset()
+        self.holds = Holds(self._put_back)
         self._lookups = Lookups(log, self.on_reader)
         """Those that wait for it count as queued, so that duplicates can't pile up."""
         self.recorded = 0
@@ -114,17 +116,25 @@ class Runtime:
         (`bounded=False` is for the engine's own, whose number is bounded elsewhere), `UnavailableError` on closing."""
         if self._closing:
             raise UnavailableError("the engine is closing")
-        if bounded and len(self._queue) + self._lookups.waiting >= self._queue_max:
+        holds = self.holds
+        if bounded and len(self._queue) + self._lookups.waiting + holds.waiting >= self._queue_max:
             raise BusyError(f"{self._queue_max:,} requests are waiting; try again later")
         answered = self._loop.create_future()
-        self._queue.append(Delivery(request, answered))
-        self._arrived.set()
+        delivery = Delivery(request, answered)
+        if holds.are_none or not holds.keep(delivery):
+            self._queue.append(delivery)
+            self._arrived.set()
         return answered
+
+    def _put_back(self, deliveries: Iterable[Delivery]) -> None:
+        """At the end of the queue: what came before them may still be in it."""
+        self._queue.extend(deliveries)
+        self._arrived.set()
 
     @property
     def waiting(self) -> int:
-        """How many requests wait to be decided, or for an answer that is looked up."""
-        return len(self._queue) + self._lookups.waiting
+        """How many requests wait to be decided (held or not), or for an answer that is looked up."""
+        return len(self._queue) + self._lookups.waiting + self.holds.waiting
 
     async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(*args)` on the one thread that writes, between commits."""
@@ -147,6 +157,7 @@ class Runtime:
     async def finish(self) -> None:
         """Take no more requests and answer those that are queued. The threads go on, for who follows the log."""
         self._closing = True
+        self.holds.let_go()
         self._arrived.set()
         await self._task
 

@@ -23,7 +23,7 @@ from statewright.engine.requests import Outcome
 from statewright.engine.workflows.errors import InvalidState
 from statewright.engine.workflows.plans import Plan, workflow_of
 from statewright.engine.workflows.positions import outcomes_of, placement, position
-from statewright.engine.workflows.standing import Move, Standing, move, standing_of
+from statewright.engine.workflows.standing import Move, Standing, move
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.workflows import Workflow, WorkflowDefinition, WorkflowStep
 from statewright.statecharts.workflows.compiler import compile_workflow
@@ -58,24 +58,25 @@ async def change(
     for key, steps in (("add", add), ("replace", replace), ("remove", remove)):
         if isinstance(steps, str | Mapping | WorkflowStep):
             raise InvalidError(f"expected a list of steps to {key}, got {type(steps).__name__}")
-    asked = _Asked(list(add), list(replace), list(remove))
-    standing = await standing_of(engine, execution_id)
-    workflow, chart = await engine.on_reader(asked.derive, standing)
-    into(standing, chart)
-    register(workflow)
+    asked = Change(list(add), list(replace), list(remove))
     return await move(
-        engine, execution_id, lambda standing: into(standing, asked.derive(standing)[1]), reason=reason, actor=actor
+        engine,
+        execution_id,
+        lambda standing: into(standing, *asked.derive(standing)),
+        reason=reason,
+        actor=actor,
+        register=register,
     )
 
 
-def into(standing: Standing, chart: Chart) -> Move:
-    """How an execution goes on in `chart`. Pure. Raises `InvalidState`."""
+def into(standing: Standing, workflow: Workflow, chart: Chart) -> Move:
+    """How an execution goes on in `workflow`, which compiles to `chart`. Pure. Raises `InvalidState`."""
     instance = standing.instance
-    workflow = workflow_of(chart.definition)
-    assert workflow is not None
-    plan = Plan(workflow)
+    definition = workflow_of(chart.definition)
+    assert definition is not None
+    plan = Plan(definition)
     outcomes = outcomes_of((row for row in standing.rows.values() if row.step in plan.steps), standing.facts)
-    found = position(chart, instance, outcomes, limited=workflow.concurrency is not None)
+    found = position(chart, instance, outcomes, limited=definition.concurrency is not None)
     if found.untold:
         raise InvalidState(
             f"expected a change after which execution '{instance.id}' could have come to where it is, but step "
@@ -88,10 +89,10 @@ def into(standing: Standing, chart: Chart) -> Move:
             f"expected a change that leaves what runs as it is, but step '{lost[0]}' of execution '{instance.id}' runs "
             "and would not have begun yet"
         )
-    return Move(placement(plan, instance, standing.rows, found, outcomes, keep=True), chart)
+    return Move(placement(plan, instance, standing.rows, found, outcomes, keep=True), workflow, chart)
 
 
-class _Asked:
+class Change:
     """What is to be changed."""
 
     def __init__(self, add: list[Given], replace: list[Given], remove: list[str]) -> None:

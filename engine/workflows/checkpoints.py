@@ -57,7 +57,7 @@ async def resume_from(engine: Engine, execution_id: str, name: str, *, reason: s
     """Go back to a checkpoint and on from there, whether the execution runs, is paused or has ended.
 
     Costs a read of its history. Raises `CheckpointNotFound`, `InvalidState` (compensations run), `ExecutionNotFound`,
-    `BusyError` (it goes on faster than this can be worked out: pause it first), `UnavailableError`.
+    `BusyError` (other workers go on with it faster than this is worked out), `UnavailableError`.
     """
     _check_name(name)
     said = reason or f"resumed from checkpoint '{name}'"

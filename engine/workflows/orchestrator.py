@@ -252,7 +252,7 @@ class Orchestrator:
         """Go back to a checkpoint and on from there, whether the execution runs, is paused or has ended: steps that had
         settled by then are not run again, those after it are (docs/workflow-changes.md says what becomes of
         compensations). Raises `CheckpointNotFound`, `InvalidState` (it is rolling back), `ExecutionNotFound`,
-        `BusyError` (pause it first), `UnavailableError`."""
+        `BusyError` (as `change`), `UnavailableError`."""
         await self._execution(execution_id)
         return await checkpoints.resume_from(self.engine, execution_id, name, reason=reason, actor=actor)
 
@@ -269,8 +269,8 @@ class Orchestrator:
         """Add, replace or remove steps of a running execution that have not started; what runs goes on. The whole is
         checked as any workflow. Functions of steps that come from Python are known to this process alone: give them to
         `Orchestrator.open`, too, for the next. Raises `InvalidWorkflow`, `InvalidState` (a step has started, the
-        execution has ended or is rolling back), `InvalidError`, `ExecutionNotFound`, `BusyError` (pause it first),
-        `UnavailableError`; then nothing has changed."""
+        execution has ended or is rolling back), `InvalidError`, `ExecutionNotFound`, `BusyError` (another worker on the
+        store goes on with it faster than this is worked out), `UnavailableError`; then nothing has changed."""
         await self._execution(execution_id)
         return await changing.change(
             self.engine,

@@ -32,6 +32,7 @@ SIZES = (10, 100, 1_000)
 EXECUTIONS, MANY_EXECUTIONS, STEPS = 100, 500, 10
 MEMORY_EXECUTIONS, MEMORY_STEPS = 10, 1_000
 LOOK_S = 0.005
+Shape = Literal["parallel", "sequential", "fan"]
 
 
 class Ran(msgspec.Struct):
@@ -101,11 +102,15 @@ async def nothing() -> None:
     """A step that does nothing."""
 
 
-def workflow(steps: int, mode: Literal["parallel", "sequential"]) -> Workflow:
-    """All at once, or one after another."""
-    made = Workflow(f"{mode}{steps}", mode=mode)
-    for number in range(steps):
-        made.add_step(id=f"s{number}", function=nothing)
+def workflow(steps: int, shape: Shape) -> Workflow:
+    """All at once, one after another, or a fan: all but two after the first, the last after all of them."""
+    made = Workflow(f"{shape}{steps}", mode="sequential" if shape == "sequential" else "parallel")
+    ids = [f"s{number}" for number in range(steps)]
+    for number, step in enumerate(ids):
+        needed: list[str] = []
+        if shape == "fan" and number:
+            needed = ids[:1] if number + 1 < steps else ids[1:-1]
+        made.add_step(id=step, function=nothing, dependencies=needed)
     return made
 
 
@@ -161,14 +166,14 @@ def measure(folder: Path) -> list[str]:
         f"{'':>24} {'steps':>6} {'s':>7} {'steps/s':>8} {'us CPU':>7} {'stored':>8} {'written':>8}   (a step)", end=""
     )
     print("  compile, open (s)")
-    modes: tuple[Literal["parallel", "sequential"], ...] = ("parallel", "sequential")
-    for mode in modes:
+    shapes: tuple[Shape, ...] = ("parallel", "sequential", "fan")
+    for shape in shapes:
         for steps in SIZES:
-            _show(mode, asyncio.run(execute(folder, workflow(steps, mode), steps)))
-    for mode in modes:
+            _show(shape, asyncio.run(execute(folder, workflow(steps, shape), steps)))
+    for shape in shapes[:2]:
         for executions in (EXECUTIONS, MANY_EXECUTIONS):
-            ran = asyncio.run(execute(folder, workflow(STEPS, mode), STEPS, executions))
-            _show(f"{executions} of {STEPS} {mode}", ran)
+            ran = asyncio.run(execute(folder, workflow(STEPS, shape), STEPS, executions))
+            _show(f"{executions} of {STEPS} {shape}", ran)
     print("the same as charts made by hand")
     for make in (independent, chain):
         for steps in SIZES:
