@@ -58,6 +58,7 @@ async def patiently(client: Client, name: str, data: dict[str, str]) -> str:
 async def test_an_approval_goes_through_while_one_of_three_servers_dies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # The handlers write where they are.
     monkeypatch.setenv("STATEWRIGHT_NATS_REPLICAS", "3")
     authority = secured.Authority(tmp_path)
     certificate, key = authority.issue("server")
