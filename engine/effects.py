@@ -24,6 +24,7 @@ from statewright.engine.attempts import Attempt
 from statewright.engine.calls import EffectCancelled, Handler, PermanentError, RetryLater
 from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
+from statewright.engine.failures import told
 from statewright.engine.messages import Messages
 from statewright.engine.parking import ATTEMPTS_MAX, Parking, is_fault
 from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
@@ -391,8 +392,7 @@ class Effects:
     async def _failed(self, attempt: Attempt, error: BaseException) -> None:
         """Try again later, or end it as failed."""
         row, policy = attempt.row, attempt.policy.retry or DEFAULT
-        said = str(error).replace("\0", "")  # No database keeps a NUL in a text.
-        message = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        message = told(error)
         final = isinstance(error, PermanentError | InvalidError | TooLargeError) or is_final(policy, error)
         if row.attempt < policy.attempts and not final:
             _LOG.warning("effect %s, attempt %d failed: %s", row.effect_id, row.attempt, message, extra=_ids_of(row))

@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 from statewright.adapters.plugins.errors import PluginNotActive
 from statewright.engine.calls import EffectCall, EffectCancelled, PermanentError, RetryLater
 from statewright.engine.errors import InvalidError, TooLargeError
+from statewright.engine.failures import said_by, told
 from statewright.engine.requests import as_json
 from statewright.engine.workflows.calls import StepCall
 from statewright.engine.workflows.errors import InvalidParameters, PluginNotFound
@@ -120,10 +121,8 @@ def late(by_s: float) -> EffectCancelled:
 def refusal_of(error: BaseException) -> Refusal:
     """How an error is told. What is not ours is "500", with its type."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), "500")
-    said = str(error)
-    text = f"{type(error).__name__}: {said}" if code == "500" else said
-    # One line, in characters that a header can hold.
-    text = " ".join(text.split())[:TEXT_CHARS_MAX].encode(errors="replace").decode()
+    text = told(error) if code == "500" else said_by(error)
+    text = " ".join(text.split())[:TEXT_CHARS_MAX]  # One line, as a header must be.
     after = min(math.ceil(max(0.0, error.seconds)), 999_999_999) if isinstance(error, RetryLater) else None
     return Refusal(code, text or type(error).__name__, after)
 

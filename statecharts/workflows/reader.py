@@ -135,6 +135,9 @@ class _Reader(ActionsReader):
         given = tree.get("function", "")
         if isinstance(given, str):
             return given
+        if not callable(given):
+            self.fault((*path, "function"), f"expected a function or the name of one, got {self.kind(given)}")
+            return "function"
         return self.function(given, (*path, "function"))
 
     def _rollback(self, tree: Any, path: Path, of: str) -> model.WorkflowStep | None:

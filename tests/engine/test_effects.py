@@ -425,3 +425,34 @@ async def test_an_effect_of_a_cancelled_instance_is_not_performed(world: World) 
         await until_effect(world, "done", 1, "f")
         assert performed == ["f-2-0"]
         assert [type_of(fact) for fact in await world.facts("e")][-1] == "instance_cancelled"
+
+
+class _Mute(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError("/data/\udcff.txt"), "FileNotFoundError: /data/\\udcff.txt"),
+        (ValueError("a\0b"), "ValueError: ab"),
+        (ValueError("x" * PAYLOAD_BYTES_MAX), f"ValueError: {'x' * 10_000}... (1,048,576 characters)"),
+        (_Mute(), "_Mute: (its message can't be had: its __str__ raised LookupError)"),
+        (_Mute, "_Mute: (its message can't be had: its __str__ raised LookupError)"),
+    ],
+)
+async def test_an_attempt_ends_whatever_its_error_says(world: World, error: Any, told: str) -> None:
+    async with world:
+
+        @world.engine.handler("work")
+        async def work(call: EffectCall) -> None:
+            raise error
+
+        await world.engine.start("effects", id="e")
+        await world.engine.send("e", "go", 7)
+        for attempt in range(1, DEFAULT.attempts):
+            assert (await until_effect(world, "pending", attempt)).error == told
+            world.clock.advance(60)
+        assert (await until_effect(world, "failed", DEFAULT.attempts)).error == told
+        assert await results(world) == [told]

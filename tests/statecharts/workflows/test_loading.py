@@ -157,6 +157,12 @@ FAULTS = [
     ("concurrency: 4", "concurrency: 0", "line 6, concurrency: expected a whole number from 1 to 999999, got 0"),
     ("    method: read\n", "", "expected the method of the plugin in step 'load'"),
     ("    plugin: files\n", "    plugin: files\n    function: f\n", "got function and plugin"),
+    ("{id: guess, function: guess}", "{id: guess, function: {}}", "expected a function or the name of one"),
+    (
+        "{id: guess, function: guess}",
+        "{id: guess, function: 3}",
+        "expected a function or the name of one",
+    ),
     ("dependencies: [load]", "dependencies: [laod]", "line 17, steps[1].dependencies[0]: there is no step 'laod'"),
     ("dependencies: [load]", "dependencies: [words]", "step 'words' depends on itself"),
     ("steps.load.rows > 3", "steps.load.rows +", "steps[1].condition: bad condition"),
