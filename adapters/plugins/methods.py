@@ -73,6 +73,10 @@ class Method:
     def bind(self, call: StepCall, owner: str) -> dict[str, Any]:
         """The arguments by name. Raises `InvalidParameters` with all that does not fit."""
         given = call.parameters
+        if not isinstance(given, Mapping):
+            raise InvalidParameters(
+                f"{owner}.{self.signature}: expected parameters by name, got {type(given).__name__}"
+            )
         arguments: dict[str, Any] = dict.fromkeys(self._calls, call)
         faults = [f"parameter '{name}' is missing" for name in self._types if name in self._required - given.keys()]
         for name, value in given.items():

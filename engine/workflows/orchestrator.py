@@ -34,7 +34,7 @@ from statewright.engine.workflows.performer import StepPerformer
 from statewright.engine.workflows.plans import Plan, Plans, workflow_in, workflow_of
 from statewright.engine.workflows.results import StepResult, read_effects, read_results
 from statewright.engine.workflows.transactions import TIMEOUT, Transactions, TransactionStatus
-from statewright.engine.workflows.waiting import Waiting
+from statewright.engine.workflows.waiting import Waiting, timeout_ns
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.workflows import Workflow, WorkflowStep
 
@@ -201,6 +201,7 @@ class Orchestrator:
         actor: str = "",
     ) -> ExecutionStatus:
         """`execute`, then `wait`: raises what they raise."""
+        timeout_ns(timeout)
         execution_id = await self.execute(
             workflow_id, input, id=id, version=version, transaction=transaction, actor=actor
         )
@@ -297,6 +298,7 @@ class Orchestrator:
         """Make all its executions final as soon as the steps of all are done, and wait for that (`timeout` in seconds).
         Raises `InvalidState` if it is rolled back instead (one of them has failed), `ExecutionTimeout` (it goes on),
         `TransactionNotFound`, `BusyError`, `UnavailableError`."""
+        timeout_ns(timeout)
         await self._opened_transactions.commit(transaction, actor=actor)
         status = await self._until_ended(transaction, timeout)
         if status.status != "committed":
@@ -309,6 +311,7 @@ class Orchestrator:
         """Have all its executions compensate, the newest first, one after another, and wait for that (`timeout` in
         seconds); nothing more if that is so already. Raises `InvalidState` (it is committed), `ExecutionTimeout` (it
         goes on), `TransactionNotFound`, `BusyError`, `UnavailableError`."""
+        timeout_ns(timeout)
         await self._opened_transactions.roll_back(transaction, reason=reason, actor=actor)
         return await self._until_ended(transaction, timeout)
 

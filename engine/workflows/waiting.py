@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from statewright.engine.alarm import Alarm
 from statewright.engine.clock import SECOND_NS
 from statewright.engine.engine import Engine
+from statewright.engine.errors import InvalidError
 from statewright.engine.recorder import Changes, InstanceRow
 from statewright.engine.workflows.errors import ExecutionTimeout
 from statewright.engine.workflows.executions import is_over
@@ -19,6 +20,14 @@ from statewright.engine.workflows.executions import is_over
 LOOK_NS = 5 * SECOND_NS
 """How long an end may stay unseen if, against expectation, it rang no alarm."""
 LOOK_SHARED_NS = SECOND_NS // 5
+
+
+def timeout_ns(timeout_s: float | None) -> int | None:
+    """So many seconds in ns, None for no timeout. Raises `InvalidError` if it is neither."""
+    try:
+        return None if timeout_s is None else round(timeout_s * SECOND_NS)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidError(f"expected a timeout in seconds, a number or None, got {timeout_s!r}") from None
 
 
 class Waiting:
@@ -44,7 +53,8 @@ class Waiting:
     ) -> InstanceRow:
         """The row, read by `read`, once the execution is over. Raises `ExecutionTimeout`, and what `read` raises."""
         clock = self._engine.clock
-        deadline = None if timeout_s is None else clock.now() + round(timeout_s * SECOND_NS)
+        within_ns = timeout_ns(timeout_s)
+        deadline = None if within_ns is None else clock.now() + within_ns
         alarm = Alarm(clock)
         self._waiters.setdefault(execution_id, []).append(alarm)
         try:

@@ -49,6 +49,15 @@ def retry_of(step: WorkflowStep) -> Retry:
     )
 
 
+_RETRY = {
+    "initial": "retry_delay",
+    "maximum": "retry_delay_max",
+    "attempts": "max_retries",
+    "multiplier": "retry_backoff",
+}
+"""What a step calls the numbers of a retry policy."""
+
+
 class _Validator:
     def __init__(self, definition: WorkflowDefinition, faults: Faults) -> None:
         self.definition = definition
@@ -136,13 +145,14 @@ class _Validator:
             self.faults.add(node, f"{expected}, got {text!r}", *suffix)
 
     def _policy(self, step: WorkflowStep) -> None:
+        said = {key for key in _RETRY.values() if getattr(step.on_error, key) not in (None, "")}
         found: PolicyFaults = []
         compile_policy(retry_of(step), step.timeout, "", found)
-        names = {"initial": "retry_delay", "maximum": "retry_delay_max", "attempts": "max_retries"}
         for path, message in found:
-            key = names.get(path[-1], path[-1])
-            own = path[0] == "retry" and getattr(step.on_error, key, None)
-            self.faults.add(step, f"{message} in step {step.id!r}", *(("on_error", key) if own else (key,)))
+            key = _RETRY.get(path[-1], path[-1])
+            self.faults.add(step, f"{message} in step {step.id!r}", *(("on_error", key) if key in said else (key,)))
+        for key in said & {"retry_delay", "retry_delay_max"}:  # The step's own, which do not count here.
+            self._duration(step, getattr(step, key), key)
         if complaint := check_condition(step.condition) if step.condition else "":
             self.faults.add(step, complaint, "condition")
         self._templates(step)

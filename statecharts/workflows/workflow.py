@@ -23,7 +23,7 @@ import msgspec
 from statewright.statecharts import definition as d
 from statewright.statecharts.chart import Chart
 from statewright.statecharts.documents import read_document
-from statewright.statecharts.errors import Fault
+from statewright.statecharts.errors import ChartError, Fault
 from statewright.statecharts.places import Faults, Places
 from statewright.statecharts.workflows.compiler import compile_workflow
 from statewright.statecharts.workflows.errors import InvalidWorkflow
@@ -129,7 +129,10 @@ class Workflow:
         if self._chart is None:
             definition, _, places = self._all()
             compiled = compile_workflow(definition)
-            self._chart = Chart(compiled, faults=Faults(_places_of(compiled, definition, places)))
+            try:
+                self._chart = Chart(compiled, faults=Faults(_places_of(compiled, definition, places)))
+            except ChartError as error:  # What only its chart shows: that it has too many states.
+                raise InvalidWorkflow(error.faults, definition.id) from error
             self._chart.step_functions = self.functions
         return self._chart
 

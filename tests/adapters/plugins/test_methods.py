@@ -103,6 +103,7 @@ async def test_a_method_gets_its_types_and_gives_json(method: str, parameters: d
     ("method", "parameters", "says"),
     [
         ("add", {}, "tools.add(a: int, b: float = 0.5) -> float: parameter 'a' is missing"),
+        ("add", [1], "expected parameters by name, got list"),
         ("add", {"a": "1"}, "parameter 'a': Expected `int`, got `str`"),
         ("add", {"a": 1.5}, "parameter 'a': Expected `int`, got `float`"),
         ("add", {"a": True}, "parameter 'a': Expected `int`, got `bool`"),

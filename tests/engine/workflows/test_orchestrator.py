@@ -234,6 +234,11 @@ async def test_a_step_waits_for_a_process_that_has_its_function(
         assert orchestrator.unperformed() == ["step.function.w.load_it"]
         with pytest.raises(ExecutionTimeout, match=r"expected execution 'e' of 'w' to end within 0\.2 s, it is active"):
             await orchestrator.wait("e", timeout=0.2)
+        for no_seconds in ("1s", float("nan")):
+            with pytest.raises(InvalidError, match="expected a timeout in seconds, a number or None, got"):
+                await orchestrator.execute_and_wait("w", id="never", timeout=no_seconds)  # type: ignore[arg-type]
+        with pytest.raises(ExecutionNotFound):
+            await orchestrator.status("never")
         [effect] = await orchestrator.engine.effects("e")
         assert (effect.state, effect.attempt) == ("pending", 0)
 

@@ -158,10 +158,16 @@ FAULTS = [
     ("    method: read\n", "", "expected the method of the plugin in step 'load'"),
     ("    plugin: files\n", "    plugin: files\n    function: f\n", "got function and plugin"),
     ("{id: guess, function: guess}", "{id: guess, function: {}}", "expected a function or the name of one"),
+    ("{id: guess, function: guess}", "{id: guess, function: 3}", "expected a function or the name of one"),
     (
-        "{id: guess, function: guess}",
-        "{id: guess, function: 3}",
-        "expected a function or the name of one",
+        "condition: steps.load.rows > 3\n",
+        "retry_delay: soon\n",
+        "steps[1].retry_delay: expected a duration such as 30s",
+    ),
+    (
+        "retry_delay: 5s",
+        "retry_backoff: 0.5",
+        "steps[1].on_error.retry_backoff: expected a number of at least 1, got 0.5",
     ),
     ("dependencies: [load]", "dependencies: [laod]", "line 17, steps[1].dependencies[0]: there is no step 'laod'"),
     ("dependencies: [load]", "dependencies: [words]", "step 'words' depends on itself"),
@@ -309,3 +315,11 @@ def test_the_model_is_all_that_the_reader_reads() -> None:
 
     for kind in (model.WorkflowDefinition, model.WorkflowStep, model.OnError, model.Branch, model.ParallelGroup):
         assert set(kind.__struct_fields__) <= given | texts
+
+
+def test_too_many_states_are_a_fault_of_the_workflow() -> None:
+    workflow = Workflow("w", mode="parallel")
+    for index in range(3_334):
+        workflow.add_step(id=f"s{index}", function="f")
+    with pytest.raises(InvalidWorkflow, match="workflow 'w' has 1 fault; states: expected at most 10000 states"):
+        workflow.chart()
