@@ -129,16 +129,15 @@ class Router:
         given = tuple(rules)
         if len(given) > RULES_MAX:
             raise InvalidRouter(f"router '{name}': expected at most {RULES_MAX:,} rules, got {len(given):,}")
+        for rule in given:
+            _check_types(rule, Rule, f"router '{name}'")
         if twice := [rule for rule, count in Counter(rule.name for rule in given).items() if count > 1]:
             raise InvalidRouter(f"router '{name}' has more than one rule called '{twice[0]}'")
-        for rule in given:
-            if type(rule.priority) is not int:
-                said = f"expected a whole number, got {rule.priority!r}"
-                raise InvalidRouter(f"router '{name}', rule '{rule.name}': priority: {said}")
         self.rules = tuple(sorted(given, key=lambda rule: -rule.priority))
         self._compiled = [_compiled(name, rule) for rule in self.rules]
         self.default = Route(default) if isinstance(default, str) else default
         if self.default is not None:
+            _check_types(self.default, Route, f"router '{name}'")
             if not self.default.target:
                 raise InvalidRouter(f"router '{name}': expected its default to have a target, got an empty one")
             _share(self.default.confidence, f"router '{name}': the default's confidence")
@@ -232,6 +231,18 @@ def _as_json(value: msgspec.Struct) -> dict[str, Any]:
     return written
 
 
+def _check_types(given: Rule | Route, kind: type[Rule] | type[Route], place: str) -> None:
+    """Refuse what isn't one of `kind`, or has a field that isn't what it is declared to be."""
+    if not isinstance(given, kind):
+        raise InvalidRouter(f"{place}: expected a {kind.__name__}, got {type(given).__name__}")
+    place = f"{place}, rule '{given.name}'" if isinstance(given, Rule) else f"{place}, default"
+    for field in msgspec.structs.fields(kind):
+        try:
+            msgspec.convert(getattr(given, field.name), field.type)
+        except msgspec.ValidationError as error:
+            raise InvalidRouter(f"{place}: {field.name}: {error}") from None
+
+
 def _compiled(router: str, rule: Rule) -> _Compiled:
     place = f"router '{router}', rule '{rule.name}'"
     if not rule.name or not rule.target:
@@ -266,6 +277,6 @@ def _parameters(written: Mapping[str, Json], place: str) -> Parameters:
 
 
 def _share(value: float, place: str) -> float:
-    if not 0 <= value <= 1:
-        raise InvalidRouter(f"{place}: expected a number from 0 to 1, got {value}")
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidRouter(f"{place}: expected a number from 0 to 1, got {value!r}")
     return value

@@ -32,10 +32,10 @@ class CircuitPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in ("failures_max", "trials_max", "successes_min"):
-            if getattr(self, name) < 1:
-                raise InvalidError(f"expected a circuit's {name} to be 1 or more, got {getattr(self, name)}")
-        if not 0 < self.open_for_s < float("inf"):
-            raise InvalidError(f"expected a circuit's open_for_s to be seconds over 0, got {self.open_for_s}")
+            if not isinstance(value := getattr(self, name), int) or value < 1:
+                raise InvalidError(f"expected a circuit's {name} to be 1 or more, got {value!r}")
+        if not isinstance(self.open_for_s, int | float) or not 0 < self.open_for_s < float("inf"):
+            raise InvalidError(f"expected a circuit's open_for_s to be seconds over 0, got {self.open_for_s!r}")
 
 
 class Circuit(msgspec.Struct, frozen=True):

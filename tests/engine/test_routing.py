@@ -109,6 +109,12 @@ def test_parameters_that_can_not_be_computed_are_an_error() -> None:
         ([Rule("a", "t", "true", parameters={"x": "${steps.b}"})], {}, "parameters may use input alone, got steps"),
         ([Rule("a", "t", "true", parameters={"x": "${input"})], {}, "router 'r', rule 'a': parameters.x"),
         ([Rule("a", "t", "true"), Rule("a", "u", "true")], {}, "router 'r' has more than one rule called 'a'"),
+        ([Rule("a", "t", "true", confidence=None)], {}, "rule 'a': confidence: Expected `float | str`, got `null`"),  # type: ignore[arg-type]
+        ([Rule("a", 5, "true")], {}, "rule 'a': target: Expected `str`, got `int`"),  # type: ignore[arg-type]
+        ([Rule("a", "t", "true", parameters=[1])], {}, "rule 'a': parameters: Expected `object`, got `array`"),  # type: ignore[arg-type]
+        ([{"name": "a"}], {}, "router 'r': expected a Rule, got dict"),
+        ([], {"default": 5}, "router 'r': expected a Route, got int"),
+        ([], {"confidence_min": "1"}, "router 'r': confidence_min: expected a number from 0 to 1, got '1'"),
         ([], {"default": ""}, "router 'r': expected its default to have a target"),
         ([], {"confidence_min": -1}, "router 'r': confidence_min: expected a number from 0 to 1, got -1"),
         ([], {"default": Route("t", {}, 7)}, "the default's confidence: expected a number from 0 to 1, got 7"),
@@ -140,7 +146,7 @@ def test_a_router_is_read_from_a_file(tmp_path: Path) -> None:
     file.write_text("name: mail\nrules:\n  - {name: big, goto: manual}\n")
     with pytest.raises(InvalidRouter, match=r"mail\.yaml: a router can't be read: .*`\$\.rules\[0\]`"):
         load_router(file)
-    with pytest.raises(InvalidRouter, match="router 'mail', rule 'big': priority: expected a whole number, got '1'"):
+    with pytest.raises(InvalidRouter, match="router 'mail', rule 'big': priority: Expected `int`, got `str`"):
         Router("mail", [Rule("big", "manual", "true", priority="1")])  # type: ignore[arg-type]
     file.write_text("name: [mail\n")
     with pytest.raises(InvalidRouter, match=r"mail\.yaml: .*line 2"):

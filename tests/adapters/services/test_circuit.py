@@ -87,7 +87,15 @@ def test_what_began_before_the_last_change_does_not_count() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"failures_max": 0}, {"open_for_s": 0}, {"open_for_s": float("inf")}, {"trials_max": 0}, {"successes_min": -1}],
+    [
+        {"failures_max": 0},
+        {"open_for_s": 0},
+        {"open_for_s": float("inf")},
+        {"trials_max": 0},
+        {"successes_min": -1},
+        {"open_for_s": "1s"},
+        {"failures_max": "3"},
+    ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidError, match=f"circuit's {next(iter(wrong))}"):
