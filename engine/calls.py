@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,9 +18,14 @@ class PermanentError(StatewrightError):
 
 class RetryLater(StatewrightError):
     """Raise it in a handler to say when the next attempt makes sense: in `seconds`, whatever the policy's wait. The
-    attempt counts as any other."""
+    attempt counts as any other. Raises `TypeError` and `ValueError` if that is no finite number, which fail the attempt
+    as any other error."""
 
     def __init__(self, seconds: float, message: str = "") -> None:
+        if not isinstance(seconds, int | float):
+            raise TypeError(f"expected RetryLater with seconds, a number, got {type(seconds).__name__}")
+        if not math.isfinite(seconds):
+            raise ValueError(f"expected RetryLater with seconds, a finite number, got {seconds}")
         super().__init__(message or f"again in {seconds:g} s")
         self.seconds = seconds
 

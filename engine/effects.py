@@ -46,7 +46,7 @@ RECORDINGS_MAX = 6
 LEASE_NS = 600 * SECOND_NS
 """How long a claim holds: longer than an attempt may take. An attempt with other terms changes its own."""
 
-RETRY_LATER_NS_MAX = 366 * 86_400 * SECOND_NS
+RETRY_LATER_S_MAX = 366 * 86_400
 """The longest that a handler may put off the next attempt."""
 
 _LOG = logging.getLogger("statewright.engine")
@@ -398,7 +398,7 @@ class Effects:
             _LOG.warning("effect %s, attempt %d failed: %s", row.effect_id, row.attempt, message, extra=_ids_of(row))
             wait_ns = backoff_ns(policy, row.effect_id, row.attempt)
             if isinstance(error, RetryLater):
-                wait_ns = max(0, min(round(error.seconds * SECOND_NS), RETRY_LATER_NS_MAX))
+                wait_ns = round(max(0, min(error.seconds, RETRY_LATER_S_MAX)) * SECOND_NS)
             due_at = self._clock.now() + wait_ns
             await self._record(row, lambda: self._put_off(attempt, due_at, message))
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,37 @@ async def test_a_handler_may_say_when_to_try_again(world: World) -> None:
         for attempt in (2, 3):
             world.clock.advance(90)
             await until_effect(world, "pending" if attempt < 3 else "failed", attempt)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error", "wait_s"),
+    [
+        (timedelta(seconds=90), "TypeError: expected RetryLater with seconds, a number, got timedelta", None),
+        (float("nan"), "ValueError: expected RetryLater with seconds, a finite number, got nan", None),
+        (1e300, "RetryLater: again in 1e+300 s", 366 * 86_400),
+        (-1, "RetryLater: again in -1 s", 0),
+    ],
+)
+async def test_an_attempt_ends_whatever_wait_its_handler_asks_for(
+    world: World, seconds: Any, error: str, wait_s: int | None
+) -> None:
+    tries = 0
+
+    async def pay(call: EffectCall) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RetryLater(seconds)
+
+    async with world:
+        world.engine.handler("pay")(pay)
+        await begin(world, "plain")
+        if wait_s != 0:
+            row = await until_effect(world, "pending", 1)
+            assert row.error == error
+            assert wait_s is None or row.due_at == world.clock.now() + wait_s * SECOND_NS
+            world.clock.advance(wait_s or 10)
+        await until_effect(world, "done", 2)
 
 
 async def test_terms_that_make_no_sense_are_refused_where_the_handler_is_registered(world: World) -> None:
