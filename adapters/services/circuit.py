@@ -18,7 +18,9 @@ from statewright.engine.errors import InvalidError
 
 CircuitState = Literal["closed", "open", "half_open"]
 TRIAL_WAIT_S = 1.0
-"""After how long to try again where all trials are under way."""
+"""How much later than `open_for_s` who finds all trials under way is to come again: by then a trial that fails soon is
+over, and so is the time that the circuit is open after it. A trial may take as long as any call: who came back every
+second meanwhile would use up all attempts on a service that is back."""
 
 
 class CircuitPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +61,7 @@ def admitted(circuit: Circuit, policy: CircuitPolicy, now: int) -> tuple[Circuit
             return circuit, left_ns / SECOND_NS
         circuit = _changed(circuit, "half_open", now)
     if circuit.trials >= policy.trials_max:
-        return circuit, TRIAL_WAIT_S
+        return circuit, policy.open_for_s + TRIAL_WAIT_S
     return replace(circuit, trials=circuit.trials + 1), None
 
 
