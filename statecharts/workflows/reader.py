@@ -252,7 +252,12 @@ class _Reader(ActionsReader):
 
     def _duration(self, tree: Mapping[str, Any], key: str, default: str, path: Path) -> str:
         value = tree.get(key)
-        return default if value is None or value == "" else self.delay(value, (*path, key), default or "1s")
+        if value is None or value == "":
+            return default
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            self.fault((*path, key), f"expected a duration such as 30s, PT30S or milliseconds, got {value!r}")
+            return default
+        return self.delay(value, (*path, key), default or "1s")
 
     def _count(self, tree: Mapping[str, Any], key: str, path: Path, default: Any, least: int) -> Any:
         value = tree.get(key)

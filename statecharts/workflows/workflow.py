@@ -97,13 +97,13 @@ class Workflow:
     def add_parallel_group(
         self,
         name: str,
-        steps: Sequence[str],
+        steps: Sequence[str] | str,
         merge: str | None = None,
         on_failure: OnFailure = "cancel",
         deadline: str = "",
     ) -> Workflow:
         """Run these steps at once; `merge` comes after them and gets their results by id."""
-        group = _given(name=name, steps=list(steps), merge=merge, on_failure=on_failure, deadline=deadline)
+        group = _given(name=name, steps=_names(steps), merge=merge, on_failure=on_failure, deadline=deadline)
         self._list("groups").append(group)
         return self._changed()
 
@@ -309,12 +309,15 @@ def _places_of(compiled: d.Definition, workflow: WorkflowDefinition, places: Pla
 
 
 def _step_tree(step: WorkflowStep | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Tree:
+    if step is not None and not isinstance(step, WorkflowStep | Mapping):
+        raise InvalidWorkflow([Fault(path="steps", message=f"expected a WorkflowStep or its fields, got {step!r:.60}")])
     given = d.to_tree(step) if isinstance(step, WorkflowStep) else dict(step or {})
     return {key: d.to_tree(value) for key, value in (given | dict(fields)).items()}
 
 
 def _names(given: Iterable[str] | str) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
+    """A list of names; what is none is left to be refused with its place."""
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
 
 
 def _given(**fields: Any) -> Tree:

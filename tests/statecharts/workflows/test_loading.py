@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -323,3 +324,16 @@ def test_too_many_states_are_a_fault_of_the_workflow() -> None:
         workflow.add_step(id=f"s{index}", function="f")
     with pytest.raises(InvalidWorkflow, match="workflow 'w' has 1 fault; states: expected at most 10000 states"):
         workflow.chart()
+
+
+def test_what_is_no_step_or_list_of_steps_is_refused() -> None:
+    workflow = Workflow("w").add_step(id="load", function="f")
+    with pytest.raises(InvalidWorkflow, match="steps: expected a WorkflowStep or its fields, got 'load'"):
+        workflow.add_step("load")  # type: ignore[arg-type]
+    assert Workflow.from_json(workflow.to_json()).add_parallel_group("g", steps="load").groups[0].steps == ("load",)
+    with pytest.raises(InvalidWorkflow, match=r"groups\[0\].steps: expected a text or a list of texts, got .*None"):
+        workflow.add_parallel_group("g", steps=None).validate()  # type: ignore[arg-type]
+    with pytest.raises(
+        InvalidWorkflow, match=r"timeout: expected a duration such as 30s, PT30S or milliseconds, got dat"
+    ):
+        Workflow("w", timeout=timedelta(hours=1)).add_step(id="a", function="f").validate()  # type: ignore[arg-type]
