@@ -17,17 +17,20 @@ class PermanentError(StatewrightError):
 
 
 class RetryLater(StatewrightError):
-    """Raise it in a handler to say when the next attempt makes sense: in `seconds`, whatever the policy's wait. The
-    attempt counts as any other. Raises `TypeError` and `ValueError` if that is no finite number, which fail the attempt
-    as any other error."""
+    """Raise it in a handler to say when the next attempt makes sense: in `seconds`, whatever the policy's wait.
 
-    def __init__(self, seconds: float, message: str = "") -> None:
+    counted: whether this attempt is one of those that the policy allows; not if nothing was tried, as while a circuit
+    is open. Raises `TypeError` and `ValueError` if `seconds` is no finite number, which fail the attempt as any other
+    error."""
+
+    def __init__(self, seconds: float, message: str = "", *, counted: bool = True) -> None:
         if not isinstance(seconds, int | float):
             raise TypeError(f"expected RetryLater with seconds, a number, got {type(seconds).__name__}")
         if not math.isfinite(seconds):
             raise ValueError(f"expected RetryLater with seconds, a finite number, got {seconds}")
         super().__init__(message or f"again in {seconds:g} s")
         self.seconds = seconds
+        self.counted = counted
 
 
 class EffectCancelled(StatewrightError):

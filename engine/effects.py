@@ -394,23 +394,27 @@ class Effects:
         row, policy = attempt.row, attempt.policy.retry or DEFAULT
         message = told(error)
         final = isinstance(error, PermanentError | InvalidError | TooLargeError) or is_final(policy, error)
-        if row.attempt < policy.attempts and not final:
-            _LOG.warning("effect %s, attempt %d failed: %s", row.effect_id, row.attempt, message, extra=_ids_of(row))
+        counted = not isinstance(error, RetryLater) or error.counted
+        if (row.attempt < policy.attempts or not counted) and not final:
+            text, level = ("failed", logging.WARNING) if counted else ("is put off", logging.INFO)
+            _LOG.log(
+                level, "effect %s, attempt %d %s: %s", row.effect_id, row.attempt, text, message, extra=_ids_of(row)
+            )
             wait_ns = backoff_ns(policy, row.effect_id, row.attempt)
             if isinstance(error, RetryLater):
                 wait_ns = round(max(0, min(error.seconds, RETRY_LATER_S_MAX)) * SECOND_NS)
             due_at = self._clock.now() + wait_ns
-            await self._record(row, lambda: self._put_off(attempt, due_at, message))
+            await self._record(row, lambda: self._put_off(attempt, due_at, message, counted=counted))
             return
         text = "effect %s failed for good after attempt %d: %s"
         _LOG.error(text, row.effect_id, row.attempt, message, extra=_ids_of(row))
         await self._deliver(row, _result_of(attempt, error=message))
 
-    async def _put_off(self, attempt: Attempt, due_at: int, message: str) -> None:
+    async def _put_off(self, attempt: Attempt, due_at: int, message: str, *, counted: bool) -> None:
+        retry = partial(self._recorder.retry_effect, counted=counted)
         while True:
             row = attempt.row
-            retry = (self._recorder.retry_effect, row.effect_id, row.lease_epoch, due_at, message)
-            attempt.is_put_off = await self._runtime.on_writer(*retry)
+            attempt.is_put_off = await self._runtime.on_writer(retry, row.effect_id, row.lease_epoch, due_at, message)
             if attempt.is_put_off and attempt.row is not row:
                 self._begin(attempt.row)  # It was claimed again before this was heard of.
                 return

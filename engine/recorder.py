@@ -291,8 +291,9 @@ class InstanceRecorder(ProcessRecorder):
         Claims that run at the same time, in whatever process, never take the same effect."""
 
     @abstractmethod
-    def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:
-        """Put a running effect back to pending with a new due_at, if the lease is still ours."""
+    def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str, *, counted: bool = True) -> bool:
+        """Put a running effect back to pending with a new due_at, if the lease is still ours. counted: whether the
+        attempt was one; if not, the next has its number."""
 
     @abstractmethod
     def extend_effect(self, effect_id: str, lease_epoch: int, due_at: int, details: str) -> bool:

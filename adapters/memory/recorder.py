@@ -260,12 +260,13 @@ class MemoryInstanceRecorder(POPOProcessRecorder, InstanceRecorder):
             if row.name in names if row.kind == "perform" else row.kind in kinds:
                 yield row
 
-    def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:
+    def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str, *, counted: bool = True) -> bool:
         with self._database_lock:
             row = self._effects.get(effect_id)
             if row is None or row.state != "running" or row.lease_epoch != lease_epoch:
                 return False
-            self._effects[effect_id] = row._replace(state="pending", due_at=due_at, error=error)
+            attempt = row.attempt if counted else row.attempt - 1
+            self._effects[effect_id] = row._replace(state="pending", due_at=due_at, error=error, attempt=attempt)
             return True
 
     def extend_effect(self, effect_id: str, lease_epoch: int, due_at: int, details: str) -> bool:

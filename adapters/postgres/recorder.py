@@ -196,14 +196,14 @@ class PostgresInstanceRecorder(PostgresTrackingRecorder, InstanceRecorder):
         # They are returned in no order; the numbers are in the order of request.
         return [EffectRow._make(row[:-1]) for row in sorted(cursor.fetchall(), key=itemgetter(-1))]
 
-    def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:
+    def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str, *, counted: bool = True) -> bool:
         retry = (
-            "UPDATE effects SET state = 'pending', due_at = %s, error = %s"
+            "UPDATE effects SET state = 'pending', due_at = %s, error = %s, attempt = attempt - %s"
             " WHERE instance_id = %s AND effect_id = %s AND lease_epoch = %s AND state = 'running'"
         )
         key = (instance_of(effect_id), effect_id, lease_epoch)
         with self.datastore.write(durable=False) as cursor:
-            cursor.execute(retry.encode(), (due_at, error, *key))
+            cursor.execute(retry.encode(), (due_at, error, int(not counted), *key))
         return cursor.rowcount == 1
 
     def extend_effect(self, effect_id: str, lease_epoch: int, due_at: int, details: str) -> bool:

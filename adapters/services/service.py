@@ -177,9 +177,8 @@ class Service:
         if wait_s is None:
             return circuit.generation
         self._rejected += 1
-        raise RetryLater(
-            wait_s, f"the circuit of service '{self.profile.name}' is {circuit.state}: try again in {wait_s:.3g} s"
-        )
+        why = f"the circuit of service '{self.profile.name}' is {circuit.state}: try again in {wait_s:.3g} s"
+        raise RetryLater(wait_s, why, counted=False)
 
     def _conclude(self, outcome: Outcome, generation: int) -> None:
         now = self._clock.now()

@@ -232,7 +232,7 @@ class Services:
         if able:
             why = "; ".join(lacks(service.info, wanted) for service in able)
             if waits := [service.open_for_s for service in able if service.open_for_s]:
-                raise RetryLater(min(waits), f"no service fits '{name}' now: {why}")
+                raise RetryLater(min(waits), f"no service fits '{name}' now: {why}", counted=False)
             raise UnavailableError(f"no service fits '{name}' now: {why}")
         if self._bus is None:
             there = ", ".join(sorted(self._services)) or "none"

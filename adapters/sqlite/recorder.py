@@ -237,14 +237,14 @@ class SQLiteInstanceRecorder(SQLiteProcessRecorder, InstanceRecorder):
             open_kinds = {kind for (kind,) in connection.execute(OPEN_KINDS)}
         return [queue for queue in queues if queue[0] in open_kinds]
 
-    def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:
+    def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str, *, counted: bool = True) -> bool:
         retry = (
-            "UPDATE effects SET state = 'pending', due_at = ?, error = ?"
+            "UPDATE effects SET state = 'pending', due_at = ?, error = ?, attempt = attempt - ?"
             " WHERE instance_id = ? AND effect_id = ? AND lease_epoch = ? AND state = 'running'"
         )
         key = (instance_of(effect_id), effect_id, lease_epoch)
         with self.datastore.write(durable=False) as connection:
-            return connection.execute(retry, (due_at, error, *key)).rowcount == 1
+            return connection.execute(retry, (due_at, error, not counted, *key)).rowcount == 1
 
     def extend_effect(self, effect_id: str, lease_epoch: int, due_at: int, details: str) -> bool:
         extend = (

@@ -116,6 +116,15 @@ def test_a_retry_needs_the_lease_that_is_held(recorder: InstanceRecorder) -> Non
     assert not recorder.retry_effect("unknown-1-0", 1, 900, "")
 
 
+def test_an_attempt_that_does_not_count_leaves_its_number_to_the_next(recorder: InstanceRecorder) -> None:
+    request(recorder, effect())
+    claim(recorder, now=500)
+    assert recorder.retry_effect("a-1-0", 1, 700, "not now", counted=False)
+    assert list(recorder.select_effects("a")) == [effect(due_at=700)._replace(lease_epoch=1, error="not now")]
+    (again,) = claim(recorder, now=700)
+    assert (again.attempt, again.lease_epoch) == (1, 2)
+
+
 def test_a_lease_is_extended_and_details_kept_by_whoever_holds_it(recorder: InstanceRecorder) -> None:
     request(recorder, effect(), effect(1))
     assert not recorder.extend_effect("a-1-0", 0, 700, "1"), "it is not claimed yet"

@@ -69,6 +69,25 @@ async def test_a_handler_may_say_when_to_try_again(world: World) -> None:
             await until_effect(world, "pending" if attempt < 3 else "failed", attempt)
 
 
+async def test_what_was_not_tried_is_put_off_without_counting(world: World) -> None:
+    attempts: list[int] = []
+
+    async def pay(call: EffectCall) -> None:
+        attempts.append(call.attempt)
+        if len(attempts) < 5:
+            raise RetryLater(90, counted=False)
+
+    async with world:
+        world.engine.handler("pay", retry=Retry(attempts=1))(pay)
+        await begin(world, "plain")
+        for number in range(1, 5):
+            await until(lambda number=number: len(attempts) == number, "the next attempt")
+            await until_effect(world, "pending", 0)
+            world.clock.advance(90)
+        await until_effect(world, "done", 1)
+        assert attempts == [1] * 5
+
+
 @pytest.mark.parametrize(
     ("seconds", "error", "wait_s"),
     [

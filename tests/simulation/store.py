@@ -81,9 +81,9 @@ class SimulatedRecorder(MemoryInstanceRecorder):
         self.points.may_fail(Fault.READ_FAILS)
         return super().next_effect_at(**kwargs)
 
-    def retry_effect(self, effect_id: str, lease_epoch: int, due_at: int, error: str) -> bool:
+    def retry_effect(self, *args: Any, **kwargs: Any) -> bool:
         self.points.may_fail(Fault.RETRY_FAILS)
-        return super().retry_effect(effect_id, lease_epoch, due_at, error)
+        return super().retry_effect(*args, **kwargs)
 
     def release_effects(self, **kwargs: Any) -> int:
         self.points.may_fail(Fault.RELEASE_FAILS)
