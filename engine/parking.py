@@ -80,25 +80,26 @@ class Parking:
         await self._runtime.on_writer(lambda: self._recorder.park(row, effect_id=effect.effect_id))
 
     async def retry(self, parked_id: str, read: Read) -> Retried:
-        """Bring one back. Raises `NotFoundError`, and what makes it fail again: then it stays parked."""
+        """Bring one back. Raises `NotFoundError`, `UnavailableError`, and what makes it fail again: then it stays
+        parked."""
         row = await self._find(parked_id)
         outcome: Any = None
         if row.subject.startswith(TIMER):
             timer = _decode(row, TimerRow)
-            await self._runtime.on_writer(lambda: self._recorder.unpark(parked_id, timer=timer))
+            await self._unpark(parked_id, timer=timer)
         elif row.subject.startswith(EFFECT):
             effect_id = _decode(row, str)
-            await self._runtime.on_writer(lambda: self._recorder.unpark(parked_id, effect_id=effect_id))
+            await self._unpark(parked_id, effect_id=effect_id)
         else:
             is_result = row.subject.startswith(RESULT)
             outcome = await self._runtime.submit(_decode(row, EffectResult) if is_result else read(row))
-            await self._runtime.on_writer(self._recorder.unpark, parked_id)
+            await self._unpark(parked_id)
         _LOG.info("parked '%s' (%s) is retried: %s", parked_id, row.subject, outcome or "it takes its turn")
         return Retried(parked_id, row.subject, outcome)
 
     async def drop(self, parked_id: str, reason: str) -> ParkedRow:
-        """Remove one for good; a timer is recorded as discarded. Raises `NotFoundError`, and what keeps that from being
-        recorded."""
+        """Remove one for good; a timer is recorded as discarded. Raises `NotFoundError`, `UnavailableError`, and what
+        keeps that from being recorded."""
         row = await self._find(parked_id)
         effect_id = None
         if row.subject.startswith(TIMER):
@@ -108,14 +109,22 @@ class Parking:
                 await self._runtime.submit(TimerDue(timer.instance_id, timer.timer_id, timer.due_at, why))
         elif row.subject.startswith((EFFECT, RESULT)):
             effect_id = _decode(row, str) if row.subject.startswith(EFFECT) else _decode(row, EffectResult).effect_id
-        gone = {"effect_id": effect_id, "effect_state": "dropped"}
-        await self._runtime.on_writer(lambda: self._recorder.unpark(parked_id, **gone))  # type: ignore[arg-type]
+        await self._unpark(parked_id, effect_id=effect_id, effect_state="dropped")
         said = (parked_id, row.subject, len(row.payload), reason or "no reason given", row.reason)
         _LOG.warning("parked '%s' (%s, %d bytes) is dropped: %s; it was parked because: %s", *said)
         return row
 
+    async def _unpark(self, parked_id: str, **what: Any) -> None:
+        try:
+            await self._runtime.on_writer(lambda: self._recorder.unpark(parked_id, **what))
+        except PersistenceError as error:
+            raise UnavailableError(f"parked '{parked_id}' can't be taken out: {error}") from error
+
     async def _find(self, parked_id: str) -> ParkedRow:
-        row = await self._runtime.on_reader(self._recorder.find_parked, parked_id)
+        try:
+            row = await self._runtime.on_reader(self._recorder.find_parked, parked_id)
+        except PersistenceError as error:
+            raise UnavailableError(f"parked '{parked_id}' can't be read: {error}") from error
         if row is None:
             raise NotFoundError(f"nothing is parked as '{parked_id}'; `statewright parked list` shows what is")
         return row
