@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Literal
 
+import msgspec
+
 from statewright.engine import Outcome, ScheduleRow, Started
 from statewright.engine.cron import MINUTE_NS
 from statewright.engine.errors import InvalidError, NotFoundError, UnusableError
@@ -94,7 +96,7 @@ class Workload:
         """As one would ask for who looks at the instance now. Some are refused."""
         rng, row = self._world.rng, self._world.recorder._instances[instance_id]
         chart = LATER.get(play.chart.name) if rng.random() < 0.5 else None
-        states = list(play.chart.machine.by_id)
+        states, active = list(play.chart.machine.by_id), msgspec.json.decode(row.configuration)
         context = {"limit": 4, "seen": [7], "more": 0} if play.chart is TALLY and rng.random() < 0.3 else None
         steps = [StepRecord(step, rng.choice(STATUSES)) for step in ("one", "two") if rng.random() < 0.3]
         restored = [RestoredStep("one", "completed", row.sequence, row.started_at)] if rng.random() < 0.2 else []
@@ -103,7 +105,7 @@ class Workload:
             tuple(rng.sample(states, rng.choice((1, 1, 1, 2)))),
             row.sequence,
             chart,
-            tuple(state for state in row.configuration if rng.random() < 0.5) if rng.random() < 0.4 else (),
+            tuple(state for state in active if rng.random() < 0.6) if rng.random() < 0.4 else (),
             context,
             tuple(steps),
             tuple(restored),
