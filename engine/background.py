@@ -54,7 +54,7 @@ class Background(Commits):
             self.shares = Shares(recorder, runtime, clock, worker, self._share_changed)
             self.shares.want(SCHEDULES)
         self._part: Part = self.shares or WHOLE
-        self.parking = Parking(recorder, runtime, clock)
+        self.parking = Parking(log, runtime, clock)
         self.timers = Timers(recorder, runtime, self.parking, clock, self._part)
         self.schedules = Schedules(recorder, definitions, runtime, clock, self._part)
         messages = Messages(log, definitions, runtime, self.parking, clock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum, unique
 from random import Random
 
@@ -82,12 +82,12 @@ RATES = (0.0, 0.0, 0.002, 0.01, 0.05)
 
 
 class Faults:
-    """Draws whether a fault happens. `say` is told of each that does."""
+    """Draws whether a fault happens. `say` is told of each that does; `given` are rates that are not drawn."""
 
-    def __init__(self, rng: Random, say: Callable[[str], None]) -> None:
+    def __init__(self, rng: Random, say: Callable[[str], None], given: Mapping[Fault, float]) -> None:
         self._rng = rng
         self._say = say
-        self._rates = {fault: rng.choice(RATES) for fault in Fault}
+        self._rates = {fault: rng.choice(RATES) for fault in Fault} | given
         self.healed = False
         """No more faults."""
 

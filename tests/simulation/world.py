@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import copy_context
 from random import Random
 from typing import Any, NoReturn
@@ -32,7 +32,6 @@ from tests.simulation.store import FaultPoints, SimulatedRecorder, SimulatedStor
 
 ANSWER_WITHIN_S = 15.0
 """How long a sender waits before it sends again."""
-LOOKS_MAX = 1_000
 EVENT_WAIT_S, OTHER_WAIT_S = 3.0, 30.0
 """How long a sender waits when a process can't go on with an instance."""
 OLD_MAX = 2
@@ -57,6 +56,10 @@ class World:
 
     recorder_class: type[SimulatedRecorder] = SimulatedRecorder
     view_class: type[SimulatedView] = SimulatedView
+    rates: Mapping[Fault, float] = {}
+    """Of faults whose rates are not to be drawn."""
+    looks_max = 1_000
+    """How often, five seconds apart, everything may be found not to have come to rest."""
     shared_rate = 0.06
     """How often several workers share the store. Rarely: they look at it so often that such a run takes five times as
     long."""
@@ -68,7 +71,7 @@ class World:
         self.trace = io.StringIO()
         self.loop = SimulatedLoop(rng, rng.choice((0.0, 0.1, 0.7)))  # type: ignore[abstract]
         self.clock = SimulatedClock(self.loop)
-        self.faults = Faults(rng, self.say)
+        self.faults = Faults(rng, self.say, self.rates)
         points = FaultPoints(self.faults, self.crash)
         self.workers = rng.choice((2, 2, 3)) if rng.random() < self.shared_rate else 1
         is_shared = self.workers > 1
@@ -172,7 +175,7 @@ class World:
             node = self.rng.choice(self.serving)
             if self.faults.strike(Fault.PAUSED, 5):
                 self.loop.create_task(self._pause(node))
-            elif self._may_be_old() and self.faults.strike(Fault.OLD_CODE, 3):
+            elif self._may_be_old() and self.faults.strike(Fault.OLD_CODE, 5):
                 self._is_next_old = True
                 self.loop.create_task(self._close(node), context=node.context)
             elif self.faults.strike(Fault.CLOSED, 3):
@@ -192,13 +195,14 @@ class World:
         believing that it serves, until it dies."""
         self.say(f"{node.name} is paused")
         node.paused = True
+        for_s = self.rng.uniform(0.1, self.rng.choice((3.0, 20.0)))
         if self.store.is_shared:
-            await asyncio.sleep(self.rng.uniform(0.1, 20.0))
+            await asyncio.sleep(for_s)
             self.say(f"{node.name} wakes")
             self.loop.wake(node)
             return
         node.gone.set()
-        await asyncio.sleep(self.rng.uniform(0.1, 20.0))
+        await asyncio.sleep(for_s)
         self.say(f"{node.name} wakes")
         self.loop.wake(node)
         await asyncio.sleep(self.rng.uniform(0.01, 20.0))
@@ -284,11 +288,15 @@ class World:
         """In the process: what a door does."""
         assert node.engine is not None
         try:
-            answered = asyncio.ensure_future(ask(node.engine, request), loop=self.loop)
+            answered = asyncio.ensure_future(self.reach(node.engine, request), loop=self.loop)
         except AGAIN as error:
             self._answer(reply, error)
             return
         answered.add_done_callback(lambda done: self._answer(reply, done.exception() or done.result()))
+
+    def reach(self, engine: Engine, request: Sent) -> Awaitable[Any]:
+        """What comes of `request` at the doors of `engine`. Raises as they do."""
+        return ask(engine, request)
 
     def _answer(self, reply: asyncio.Future[Any], answer: Any) -> None:
         if self.faults.strike(Fault.BEFORE_ACK):
@@ -307,7 +315,7 @@ class World:
         for node in self.nodes[:-1]:
             if node not in self.serving:
                 node.alive = False
-        for _ in range(LOOKS_MAX):
+        for _ in range(self.looks_max):
             await asyncio.sleep(5.0)
             await tend()
             busy = self._busy_with()
