@@ -164,7 +164,7 @@ states:
   waiting:
     after:
       8s:
-        - {target: resting, guard: context.late > 5}
+        - {target: resting, guard: context.late > 3}
         - {target: waiting, internal: false, guard: {function: passes}, actions: [{assign: {late: context.late + 1}}]}
     on: {go: working, ask: asking}
   working:
@@ -209,5 +209,5 @@ PLAYS = (
     Play(ORDER, lambda _: {}, ("pick", "pay", "pay", "abandon", "reopen", "forgive", "calm")),
     Play(JOBS, lambda _: {}, ("go", "go", "both", "patient", "watch", "watch", "fragile", "back", "back", "stop")),
     Play(FAMILY, lambda _: {}, ("told", "leave", "again", "again", "unknown")),
-    Play(GATED, lambda _: {}, ("go", "go", "ask", "ask", "told", "unknown"), pause_s=30.0),
+    Play(GATED, lambda _: {}, ("go", "go", "ask", "ask", "told", "unknown"), pause_s=24.0),
 )

@@ -60,7 +60,7 @@ class World:
     """Of faults whose rates are not to be drawn."""
     looks_max = 1_000
     """How often, five seconds apart, everything may be found not to have come to rest."""
-    shared_rate = 0.06
+    shared_rate = 0.05
     """How often several workers share the store. Rarely: they look at it so often that such a run takes five times as
     long."""
 
