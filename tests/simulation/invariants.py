@@ -26,13 +26,21 @@ from statewright.engine.requests import EFFECT_SOURCE, CheckpointRequest, Extern
 from statewright.engine.schedules import instance_id as scheduled_id
 from statewright.engine.verify import verify_log
 from statewright.projections.metrics import Metrics
-from statewright.statecharts.machine import ChartMachine
 from tests.simulation.charts import CHARTS, CHILDREN, LATER, TALLY
 from tests.simulation.workload import Workload
 from tests.simulation.world import World
 
 _EVER = 2**63 - 1
-_MACHINES: dict[str, ChartMachine] = {chart.digest: chart.machine for chart in (*CHARTS, *CHILDREN, *LATER.values())}
+_OWNERS: dict[str, dict[str, str]] = {
+    chart.digest: {
+        transition.delay_event: state.id
+        for state in chart.machine.by_id.values()
+        for transition in state.transitions
+        if transition.delay_event
+    }
+    for chart in (*CHARTS, *CHILDREN, *LATER.values())
+}
+"""Of each chart, the state of each delay."""
 
 
 def violations(world: World, workload: Workload) -> list[str]:
@@ -124,19 +132,13 @@ def _places(facts: dict[str, list[AnyFact]]) -> Iterator[str]:
         instance: Instance | None = None
         for fact in recorded:
             instance = evolve(instance, fact)
-            owners = _owners(_MACHINES.get(instance.digest))
+            owners = _OWNERS.get(instance.digest, {})
             active = frozenset(instance.configuration)
             for timer_id in instance.timers:
                 if owners.get(timer_id, instance.configuration[0]) not in active:
                     yield f"'{instance_id}' at {fact.sequence} has timer '{timer_id}', but is in {sorted(active)}"
             if not active.issuperset(instance.cancellable):
                 yield f"'{instance_id}' at {fact.sequence} holds {instance.cancellable}, but is in {sorted(active)}"
-
-
-def _owners(machine: ChartMachine | None) -> dict[str, str]:
-    """By delay, its state."""
-    states = machine.by_id.values() if machine is not None else ()
-    return {t.delay_event: state.id for state in states for t in state.transitions if t.delay_event}
 
 
 def _parked(

@@ -63,7 +63,7 @@ class Workload:
         world, rng = self._world, self._world.rng
         await self._ask(start)
         # Rarely so many that the instance is snapshotted.
-        count = 110 if play.chart is TALLY and rng.random() < 0.05 else rng.randint(2, 9)
+        count = 110 if play.chart is TALLY and rng.random() < 0.05 else rng.randint(2, 8)
         at_once: list[asyncio.Task[None]] = []
         for number in range(count):
             at_once.append(asyncio.ensure_future(self._next(play, start.instance_id, number, is_long=count > 100)))

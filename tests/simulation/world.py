@@ -24,7 +24,7 @@ from statewright.engine.recorder import PARTITIONS_DEFAULT
 from statewright.engine.relatives import KINDS
 from statewright.engine.requests import ExternalEvent
 from statewright.projections.metrics_view import MetricsProjection
-from tests.simulation.charts import CHARTS, CHILDREN, GATED, HANDLED
+from tests.simulation.charts import CHARTS, CHILDREN, GATED, HANDLED, LATER
 from tests.simulation.doors import AGAIN, Sent, ask
 from tests.simulation.faults import Crashed, Fault, Faults
 from tests.simulation.loop import Process, SimulatedClock, SimulatedLoop, SimulatedWorker
@@ -81,8 +81,8 @@ class World:
         self.view.points = points
         self._points = points
         self._latency_s = rng.choice((0.0001, 0.005, 0.2))
-        # Children come from the store, or are known beforehand, which spares compiling them in each process.
-        self._charts = CHARTS if rng.random() < 0.2 else (*CHARTS, *CHILDREN)
+        # The others come from the store, or are known beforehand, which spares compiling them in each process.
+        self._charts = CHARTS if rng.random() < 0.2 else (*LATER.values(), *CHILDREN, *CHARTS)
         self.residents_max = rng.choice((0, 1, 10_000, 10_000))
         self.nodes: list[Node] = []
         self._is_next_old = False
