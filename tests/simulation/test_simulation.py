@@ -22,7 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 SEEDS_MAX = 60
 """Within how many seeds a planted fault must be found."""
 
-RARE = (Fault.OLD_CODE, Fault.RETRIED_NOT_UNPARKED, Fault.SNAPSHOT_FAILS, Fault.SNAPSHOT_CRASH)
+RARE = (
+    Fault.OLD_CODE,
+    Fault.PARKING_FAILS,
+    Fault.PARKING_UNKNOWN,
+    Fault.PARKED_CRASH,
+    Fault.RETRIED_NOT_UNPARKED,
+    Fault.SNAPSHOT_CRASH,
+)
 """What strikes after hundreds of seeds: the boundary is seldom met. (Nothing is parked without old code.)"""
 
 
