@@ -93,21 +93,19 @@ class Engine:
         Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`, and what a chart's children raise.
         """
         limits = (residents_max, queue_max)
-        clock = clock or SystemClock()
-        return cls(store, tuple(charts), clock, nats, read_only, run_due, limits, cipher_key, workers, ids)
+        outside = (clock or SystemClock(), workers, ids)
+        return cls(store, tuple(charts), nats, read_only, run_due, limits, cipher_key, outside)
 
     def __init__(
         self,
         store: str | Store,
         charts: tuple[Chart, ...],
-        clock: Clock,
         nats: str | object | None,
         read_only: bool,
         run_due: bool,
         limits: tuple[int, int],
         cipher_key: str | None,
-        workers: Workers,
-        ids: Ids,
+        outside: tuple[Clock, Workers, Ids],
     ) -> None:
         self._store_given = store
         self._url = redacted(store if isinstance(store, str) else store.url)
@@ -117,13 +115,11 @@ class Engine:
         self._run_due = run_due
         self._residents_max, self._queue_max = limits
         self._cipher_key = cipher_key
-        self._workers = workers
-        self._ids = ids
         self._doors: Any = None
         self._opened = False
         self._runtime: Runtime | None = None
         self._background: Background | None = None
-        self.clock = clock
+        self.clock, self._workers, self._ids = outside
 
     async def __aenter__(self) -> Self:
         if self._opened:
