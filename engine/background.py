@@ -15,7 +15,6 @@ from statewright.engine.commits import Commits, Nobody
 from statewright.engine.definitions import Definitions
 from statewright.engine.effects import Effects
 from statewright.engine.followers import Follower, Projection
-from statewright.engine.ids import new_id
 from statewright.engine.log import InstanceLog
 from statewright.engine.messages import Messages
 from statewright.engine.parking import Parking
@@ -37,10 +36,11 @@ _LOG = logging.getLogger("statewright.engine")
 
 
 class Background(Commits):
-    """The loops of one engine. With `shared` they do this worker's share of what several do on one store."""
+    """The loops of one engine. With a name for it as a `worker`, another in each run, they do its share of what several
+    do on one store."""
 
     def __init__(
-        self, log: InstanceLog, definitions: Definitions, runtime: Runtime, clock: Clock, *, shared: bool
+        self, log: InstanceLog, definitions: Definitions, runtime: Runtime, clock: Clock, worker: str | None
     ) -> None:
         recorder = log.instances
         self._log = log
@@ -50,11 +50,11 @@ class Background(Commits):
         self._beginning: list[asyncio.Task[None]] = []
         """Those among them that begin something new in instances: timers and schedules."""
         self.shares: Shares | None = None
-        if shared:
-            self.shares = Shares(recorder, runtime, clock, new_id(clock.now()), self._share_changed)
+        if worker is not None:
+            self.shares = Shares(recorder, runtime, clock, worker, self._share_changed)
             self.shares.want(SCHEDULES)
         self._part: Part = self.shares or WHOLE
-        self.parking = Parking(recorder, runtime, clock)
+        self.parking = Parking(log, runtime, clock)
         self.timers = Timers(recorder, runtime, self.parking, clock, self._part)
         self.schedules = Schedules(recorder, definitions, runtime, clock, self._part)
         messages = Messages(log, definitions, runtime, self.parking, clock)

@@ -295,9 +295,15 @@ class Effects:
         while self._astray:
             row = self._astray[-1]
             if row.effect_id not in self._under_way:  # If it is, the commit was tried again.
-                put_back = (self._recorder.retry_effect, row.effect_id, row.lease_epoch, now, "")
-                await self._runtime.on_writer(*put_back)
+                await self._runtime.on_writer(self._put_back, row, now)
             self._astray.remove(row)
+
+    def _put_back(self, row: EffectRow, now: int) -> None:
+        """On the writing thread. Another worker may have recorded what this one could not, with a claim of its own: of
+        the same epoch, but not until the same time."""
+        there = [one for one in self._recorder.select_effects(row.instance_id) if one.effect_id == row.effect_id]
+        if there and there[0].due_at == row.due_at:
+            self._recorder.retry_effect(row.effect_id, row.lease_epoch, now, "")
 
     def _claim(self, now: int, asked: Sequence[tuple[Room, int]]) -> list[Sequence[EffectRow]]:
         """On the writing thread: what is due, as many of each sort as there is room for."""

@@ -19,7 +19,7 @@ from statewright.engine.effects import Effects
 from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.events import AnyFact, InstancePruned
 from statewright.engine.followers import Projection
-from statewright.engine.ids import check_id, new_id
+from statewright.engine.ids import Ids, check_id, new_id
 from statewright.engine.instance import Instance
 from statewright.engine.log import InstanceLog
 from statewright.engine.parking import Read, Retried
@@ -78,6 +78,7 @@ class Engine:
         cipher_key: str | None = None,
         queue_max: int = QUEUE_MAX,
         workers: Workers = Worker,
+        ids: Ids = new_id,
     ) -> Self:
         """An engine on the store behind the URL `store` (or on a `Store`); nothing is touched until it is entered.
 
@@ -86,25 +87,25 @@ class Engine:
         run_due=False: timers, schedules and effects are left to another run. residents_max: how many instances are kept
         in memory; the others are read from the log when something happens to them (0: all are, each time). cipher_key:
         the key ring that encrypts the store (docs/security.md), if the environment does not hold it. queue_max: how
-        many requests may wait; the next is answered `BusyError`. workers: who does what the event loop must not wait
-        for; threads, but for simulations.
+        many requests may wait; the next is answered `BusyError`. workers, ids: for simulations, who does what the event
+        loop must not wait for (threads) and what makes the ids that nobody has given.
 
         Entering raises `UnavailableError`, `AlreadyExistsError`, `InvalidError`, and what a chart's children raise.
         """
         limits = (residents_max, queue_max)
-        return cls(store, tuple(charts), clock or SystemClock(), nats, read_only, run_due, limits, cipher_key, workers)
+        outside = (clock or SystemClock(), workers, ids)
+        return cls(store, tuple(charts), nats, read_only, run_due, limits, cipher_key, outside)
 
     def __init__(
         self,
         store: str | Store,
         charts: tuple[Chart, ...],
-        clock: Clock,
         nats: str | object | None,
         read_only: bool,
         run_due: bool,
         limits: tuple[int, int],
         cipher_key: str | None,
-        workers: Workers,
+        outside: tuple[Clock, Workers, Ids],
     ) -> None:
         self._store_given = store
         self._url = redacted(store if isinstance(store, str) else store.url)
@@ -114,12 +115,11 @@ class Engine:
         self._run_due = run_due
         self._residents_max, self._queue_max = limits
         self._cipher_key = cipher_key
-        self._workers = workers
         self._doors: Any = None
         self._opened = False
         self._runtime: Runtime | None = None
         self._background: Background | None = None
-        self.clock = clock
+        self.clock, self._workers, self._ids = outside
 
     async def __aenter__(self) -> Self:
         if self._opened:
@@ -157,7 +157,8 @@ class Engine:
         )
         run_due = self._run_due and not self._read_only
         shared = run_due and self.store.is_shared
-        self._background = Background(self.log, self.definitions, self._runtime, self.clock, shared=shared)
+        worker = self._ids(self.clock.now()) if shared else None
+        self._background = Background(self.log, self.definitions, self._runtime, self.clock, worker)
         if not self._read_only:
             await self._background.start(run_due=run_due)
         if self._nats is not None:
@@ -205,7 +206,7 @@ class Engine:
         same answer. Raises `NotFoundError` (definition), `InvalidError`, `ContextError`, `TooLargeError`,
         `AlreadyExistsError` (other content), `BusyError`, `UnavailableError`."""
         check_id("a definition name", definition)
-        instance_id = new_id(self.clock.now()) if id is None else check_id("an instance id", id)
+        instance_id = self._ids(self.clock.now()) if id is None else check_id("an instance id", id)
         started: Started = await self.submit(
             StartRequest(instance_id, definition, {} if context is None else context, version, actor, is_new=id is None)
         )
@@ -227,7 +228,7 @@ class Engine:
         `IdReusedError`, `BusyError`, `UnavailableError`."""
         check_id("an instance id", instance_id)
         if event_id is None:
-            event_id = new_id(self.clock.now())
+            event_id = self._ids(self.clock.now())
         outcome: Outcome = await self.submit(ExternalEvent(instance_id, name, data, event_id, source, actor, time))
         return outcome
 

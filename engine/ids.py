@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import re
 import uuid
+from collections.abc import Callable
 
 from statewright.engine.errors import InvalidError
+
+Ids = Callable[[int], str]
+"""Makes a new id, by the time (ns UTC)."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 

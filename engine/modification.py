@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from eventsourcing.persistence import PersistenceError
 from msgspec.structs import replace
 
 from statewright.engine.decisions import cancelled_effects, next_time, timer_changes
-from statewright.engine.errors import InvalidError
+from statewright.engine.errors import InvalidError, UnavailableError
 from statewright.engine.events import ENDED, CheckpointTaken, InstanceModified, RestoredStep
 from statewright.engine.ids import check_id
 from statewright.engine.instance import Instance
@@ -68,11 +69,16 @@ async def modify(
     with other content), `BusyError`, `UnavailableError`.
     """
     check_id("an instance id", instance_id)
-    if chart is None:
-        row = await engine.status(instance_id)
-        chart = await engine.on_writer(engine.definitions.pinned, row.definition, row.version, row.digest)
-    else:
-        await engine.on_writer(engine.definitions.take, chart)
+    row = await engine.status(instance_id) if chart is None else None
+    try:
+        if chart is not None:
+            await engine.on_writer(engine.definitions.take, chart)
+        else:
+            assert row is not None
+            chart = await engine.on_writer(engine.definitions.pinned, row.definition, row.version, row.digest)
+    except PersistenceError as error:
+        failure = f"the definition of instance '{instance_id}' can't be stored or read: {error}"
+        raise UnavailableError(failure) from error
     outcome: Outcome = await engine.submit(
         ModifyRequest(
             instance_id,

@@ -1,7 +1,7 @@
 """What always fails is parked: taken out of the way, kept with its reason, and brought back or dropped on demand.
 
     a message   that can't be understood or applied; read again by whoever knows its subject
-    a timer     its row moves to table `parked` and back
+    a timer     its row moves to table `parked` and back, if its instance still waits for it
     an effect   on a relative: its row is "parked" meanwhile, and performed again on a retry
     a result    of an effect that can't be recorded: recorded on a retry, without performing again
 
@@ -21,7 +21,8 @@ import msgspec
 from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
 
 from statewright.engine.clock import Clock
-from statewright.engine.errors import BusyError, NotFoundError, UnavailableError, UnusableError
+from statewright.engine.errors import BusyError, NotFoundError, PrunedError, UnavailableError, UnusableError
+from statewright.engine.log import InstanceLog
 from statewright.engine.recorder import EffectRow, InstanceRecorder, ParkedRow, TimerRow
 from statewright.engine.requests import EffectResult, ExternalEvent, Outcome, TimerDue
 from statewright.engine.runtime import Runtime
@@ -63,8 +64,9 @@ def is_fault(error: BaseException) -> bool:
 class Parking:
     """Parks what the engine performs, and brings back what is parked."""
 
-    def __init__(self, recorder: InstanceRecorder, runtime: Runtime, clock: Clock) -> None:
-        self._recorder = recorder
+    def __init__(self, log: InstanceLog, runtime: Runtime, clock: Clock) -> None:
+        self._log = log
+        self._recorder: InstanceRecorder = log.instances
         self._runtime = runtime
         self._clock = clock
 
@@ -80,25 +82,25 @@ class Parking:
         await self._runtime.on_writer(lambda: self._recorder.park(row, effect_id=effect.effect_id))
 
     async def retry(self, parked_id: str, read: Read) -> Retried:
-        """Bring one back. Raises `NotFoundError`, and what makes it fail again: then it stays parked."""
+        """Bring one back. Raises `NotFoundError`, `UnavailableError`, and what makes it fail again: then it stays
+        parked."""
         row = await self._find(parked_id)
         outcome: Any = None
         if row.subject.startswith(TIMER):
-            timer = _decode(row, TimerRow)
-            await self._runtime.on_writer(lambda: self._recorder.unpark(parked_id, timer=timer))
+            await self._write(self._set_again, parked_id, _decode(row, TimerRow))
         elif row.subject.startswith(EFFECT):
             effect_id = _decode(row, str)
-            await self._runtime.on_writer(lambda: self._recorder.unpark(parked_id, effect_id=effect_id))
+            await self._write(lambda: self._recorder.unpark(parked_id, effect_id=effect_id))
         else:
             is_result = row.subject.startswith(RESULT)
             outcome = await self._runtime.submit(_decode(row, EffectResult) if is_result else read(row))
-            await self._runtime.on_writer(self._recorder.unpark, parked_id)
+            await self._write(self._recorder.unpark, parked_id)
         _LOG.info("parked '%s' (%s) is retried: %s", parked_id, row.subject, outcome or "it takes its turn")
         return Retried(parked_id, row.subject, outcome)
 
     async def drop(self, parked_id: str, reason: str) -> ParkedRow:
-        """Remove one for good; a timer is recorded as discarded. Raises `NotFoundError`, and what keeps that from being
-        recorded."""
+        """Remove one for good; a timer is recorded as discarded. Raises `NotFoundError`, `UnavailableError`, and what
+        keeps that from being recorded."""
         row = await self._find(parked_id)
         effect_id = None
         if row.subject.startswith(TIMER):
@@ -108,14 +110,32 @@ class Parking:
                 await self._runtime.submit(TimerDue(timer.instance_id, timer.timer_id, timer.due_at, why))
         elif row.subject.startswith((EFFECT, RESULT)):
             effect_id = _decode(row, str) if row.subject.startswith(EFFECT) else _decode(row, EffectResult).effect_id
-        gone = {"effect_id": effect_id, "effect_state": "dropped"}
-        await self._runtime.on_writer(lambda: self._recorder.unpark(parked_id, **gone))  # type: ignore[arg-type]
+        await self._write(lambda: self._recorder.unpark(parked_id, effect_id=effect_id, effect_state="dropped"))
         said = (parked_id, row.subject, len(row.payload), reason or "no reason given", row.reason)
         _LOG.warning("parked '%s' (%s, %d bytes) is dropped: %s; it was parked because: %s", *said)
         return row
 
+    def _set_again(self, parked_id: str, timer: TimerRow) -> None:
+        """On the writing thread. Only what the instance still waits for: it may have ended meanwhile, or be elsewhere,
+        and a row that its facts don't know could never fire."""
+        instance = None
+        with suppress(PrunedError):
+            instance = self._log.load(timer.instance_id)
+        held = instance.timers.get(timer.timer_id) if instance is not None else None
+        is_set = held is not None and held.due_at == timer.due_at
+        self._recorder.unpark(parked_id, timer=timer if is_set else None)
+
+    async def _write(self, function: Callable[..., object], *args: Any) -> None:
+        try:
+            await self._runtime.on_writer(function, *args)
+        except PersistenceError as error:
+            raise UnavailableError(f"what is parked can't be taken out: {error}") from error
+
     async def _find(self, parked_id: str) -> ParkedRow:
-        row = await self._runtime.on_reader(self._recorder.find_parked, parked_id)
+        try:
+            row = await self._runtime.on_reader(self._recorder.find_parked, parked_id)
+        except PersistenceError as error:
+            raise UnavailableError(f"what is parked can't be read: {error}") from error
         if row is None:
             raise NotFoundError(f"nothing is parked as '{parked_id}'; `statewright parked list` shows what is")
         return row

@@ -162,7 +162,7 @@ def _result(
 
 
 def _has_failed_before(effect: EffectRow) -> bool:
-    return effect.attempt > 1 or (effect.state == "pending" and effect.attempt == 1 and bool(effect.error))
+    return effect.attempt > 1 or (effect.state == "pending" and bool(effect.error))  # Its first may not have counted.
 
 
 def read_effects(log: InstanceLog, execution_id: str) -> dict[str, EffectRow]:

@@ -59,6 +59,28 @@ async def test_a_claim_of_which_it_is_not_known_whether_it_is_there_is_given_bac
         assert attempts == [2, 1]
 
 
+async def test_a_claim_that_another_worker_has_made_is_left_alone(world: World) -> None:
+    attempts: list[str] = []
+
+    async def perform(call: EffectCall) -> None:
+        attempts.append(call.effect_id)
+
+    async with world:
+        await world.engine.start("loading", id="w")
+        # As another worker's commit leaves it, while the own one failed.
+        connection = world.connect()
+        connection.execute(f"UPDATE effects SET state = 'running', attempt = 1, lease_epoch = 1, due_at = {2**62}")
+        connection.close()
+        (row,) = world.engine.recorder.select_effects("w")
+        own = Changes(effects_requested=[row._replace(due_at=2**61)])
+        world.engine._behind.effects.unclaim(own, is_certain=False)
+        world.engine.performer("step", perform)
+        await world.engine.start("loading", id="x")
+        await world.until_recorded("x", "transition_taken", 2)
+        assert {effect_id.split("-")[0] for effect_id in attempts} == {"x"}
+        assert world.engine.recorder.select_effects("w") == [row]
+
+
 async def test_plain_functions_that_fill_all_threads_hold_up_no_coroutines(world: World) -> None:
     released = threading.Event()
 

@@ -117,6 +117,22 @@ async def test_a_dropped_timer_is_recorded_and_never_fires(world: World) -> None
         assert world.engine.recorder.select_parked(10) == []
 
 
+async def test_a_parked_timer_that_nobody_waits_for_any_more_does_not_come_back(world: World) -> None:
+    async with world:
+        await world.engine.start("guarded", id="g-1")
+        world.charts = [OTHER]
+        await world.restart()
+        await until(moving(world), "a parked timer")
+        (row,) = world.engine.recorder.select_parked(10)
+        world.charts = [guarded(), OTHER]
+        await world.restart()
+        await world.engine.cancel("g-1")
+        await world.engine.retry_parked(row.parked_id, unread)
+        assert world.engine.recorder.select_parked(10) == []
+        assert world.engine.recorder.select_timers("g-1") == []
+        world.verify()
+
+
 async def test_a_result_that_cannot_be_recorded_is_kept_and_not_performed_again(world: World) -> None:
     performed: list[str] = []
 

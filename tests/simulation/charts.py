@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from statewright.statecharts import Chart
 from tests.engine.charts import from_yaml
 
-TALLY = from_yaml("""
+_TALLY = """
 name: tally
+version: '1'
 context: {limit: int, seen: {type: list(int), default: []}, more: {type: int, default: 0}}
 initial: open
 states:
@@ -21,7 +22,8 @@ states:
       bit: {actions: [{assign: {more: context.more + 1}}]}
       shut: closed
   closed: {type: final}
-""")
+"""
+TALLY = from_yaml(_TALLY)
 """Guards, sends to itself with and without delay."""
 
 ORDER = from_yaml("""
@@ -147,16 +149,59 @@ states:
 """)
 """Children that have children, events forwarded and sent both ways, invokes begun again and again."""
 
-CHARTS: tuple[Chart, ...] = (TALLY, ORDER, JOBS, FAMILY)
+
+def passes(context: Any, event: Any) -> bool:
+    """A guard that is code, which a process may lack."""
+    return True
+
+
+GATED = from_yaml(
+    """
+name: gated
+context: {late: {type: int, default: 0}, told: {type: int, default: 0}}
+initial: waiting
+states:
+  waiting:
+    after:
+      8s:
+        - {target: resting, guard: context.late > 3}
+        - {target: waiting, internal: false, guard: {function: passes}, actions: [{assign: {late: context.late + 1}}]}
+    on: {go: working, ask: asking}
+  working:
+    entry: [{perform: {name: work, data: 1}}]
+    on: {done.effect.work: waiting, error.effect.work: resting, ask: asking}
+  asking:
+    invoke: {id: one, chart: {name: one, initial: here, states: {here: {
+      entry: [{send: {event: told, target: "#_parent"}}], after: {2s: there}}, there: {type: final}}}}
+    on: {told: {actions: [{assign: {told: context.told + 1}}]}, done.invoke.one: working, error.invoke.one: resting}
+  resting: {on: {go: working, ask: asking}}
+""",
+    passes=passes,
+)
+"""Timers, effects and children that a process can't go on with if it lacks a function of the chart."""
+
+CHARTS: tuple[Chart, ...] = (TALLY, ORDER, JOBS, FAMILY, GATED)
+CHILDREN = tuple(
+    grandchild for chart in CHARTS for child in chart.children() for grandchild in (child, *child.children())
+)
+"""What they invoke."""
+LATER = {
+    TALLY.name: from_yaml(
+        _TALLY.replace("version: '1'", "version: 1+more").replace("more + 1", "more + 10").replace("2s}", "4s}")
+    ),
+}
+"""By name, what a running instance of a chart may be changed into."""
 HANDLED = ("work", "slow")
 
 
 class Play(NamedTuple):
-    """How a workload plays one chart: the context of a start, and an event with its data, both drawn."""
+    """How a workload plays one chart: the context of a start, and an event with its data, both drawn; and how long it
+    waits between two at most."""
 
     chart: Chart
     context: Callable[[Random], dict[str, Any]]
     events: tuple[str, ...]
+    pause_s: float = 4.0
 
 
 PLAYS = (
@@ -164,4 +209,5 @@ PLAYS = (
     Play(ORDER, lambda _: {}, ("pick", "pay", "pay", "abandon", "reopen", "forgive", "calm")),
     Play(JOBS, lambda _: {}, ("go", "go", "both", "patient", "watch", "watch", "fragile", "back", "back", "stop")),
     Play(FAMILY, lambda _: {}, ("told", "leave", "again", "again", "unknown")),
+    Play(GATED, lambda _: {}, ("go", "go", "ask", "ask", "told", "unknown"), pause_s=24.0),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum, unique
 from random import Random
 
@@ -38,6 +38,12 @@ class Fault(IntEnum):
     SCHEDULE_NOT_MOVED = 13
     "Its instance is started, the row still says that it is due."
     HEARTBEAT_CRASH = 14
+    SHARE_NOT_TAKEN_OVER = 15
+    "Leases are taken; what their last holder had begun is not begun anew."
+    PARKED_CRASH = 16
+    "Parked; who parks it does not learn of it."
+    RETRIED_NOT_UNPARKED = 17
+    "Delivered once more, or about to take its turn again; it still is parked."
     # The store fails.
     COMMIT_FAILS = 20
     COMMIT_UNKNOWN = 21
@@ -55,6 +61,9 @@ class Fault(IntEnum):
     SCHEDULE_FAILS = 31
     HEARTBEAT_FAILS = 32
     LEASES_FAIL = 33
+    LEASES_UNKNOWN = 34
+    PARKING_FAILS = 35
+    PARKING_UNKNOWN = 36
     # The bus fails.
     REQUEST_LOST = 40
     REPLY_LOST = 41
@@ -64,6 +73,8 @@ class Fault(IntEnum):
     PAUSED = 50
     CLOSED = 51
     CLOCK_LEAPS = 52
+    OLD_CODE = 53
+    "It runs without a function that instances need."
 
 
 RATES = (0.0, 0.0, 0.002, 0.01, 0.05)
@@ -71,12 +82,12 @@ RATES = (0.0, 0.0, 0.002, 0.01, 0.05)
 
 
 class Faults:
-    """Draws whether a fault happens. `say` is told of each that does."""
+    """Draws whether a fault happens. `say` is told of each that does; `given` are rates that are not drawn."""
 
-    def __init__(self, rng: Random, say: Callable[[str], None]) -> None:
+    def __init__(self, rng: Random, say: Callable[[str], None], given: Mapping[Fault, float]) -> None:
         self._rng = rng
         self._say = say
-        self._rates = {fault: rng.choice(RATES) for fault in Fault}
+        self._rates = {fault: rng.choice(RATES) for fault in Fault} | given
         self.healed = False
         """No more faults."""
 

@@ -8,20 +8,39 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from statewright.engine.cron import MINUTE_NS
-from statewright.engine.events import ENDED, AnyFact, InstanceStarted
+from statewright.engine.events import (
+    ENDED,
+    AnyFact,
+    CheckpointTaken,
+    InstanceCancelled,
+    InstanceModified,
+    InstanceStarted,
+)
 from statewright.engine.instance import Instance, evolve, timer_of, timer_trigger_id
 from statewright.engine.log import InstanceLog
 from statewright.engine.relatives import KINDS
-from statewright.engine.requests import EFFECT_SOURCE, ExternalEvent, Started
+from statewright.engine.requests import EFFECT_SOURCE, CheckpointRequest, ExternalEvent, Started
 from statewright.engine.schedules import instance_id as scheduled_id
 from statewright.engine.verify import verify_log
 from statewright.projections.metrics import Metrics
-from tests.simulation.charts import CHARTS
+from tests.simulation.charts import CHARTS, CHILDREN, LATER, TALLY
 from tests.simulation.workload import Workload
 from tests.simulation.world import World
 
 _EVER = 2**63 - 1
+_OWNERS: dict[str, dict[str, str]] = {
+    chart.digest: {
+        transition.delay_event: state.id
+        for state in chart.machine.by_id.values()
+        for transition in state.transitions
+        if transition.delay_event
+    }
+    for chart in (*CHARTS, *CHILDREN, *LATER.values())
+}
+"""Of each chart, the state of each delay."""
 
 
 def violations(world: World, workload: Workload) -> list[str]:
@@ -33,11 +52,15 @@ def violations(world: World, workload: Workload) -> list[str]:
         return [
             *workload.wrong,
             *world.loop.troubles,
+            *world.recorder.intrusions,
             *verify_log(log).differences,
             *_answers(workload, facts),
+            *_moves(world, workload, facts, instances),
+            *_places(facts),
+            *_parked(world, workload, facts, instances),
             *_timers(world, facts),
             *_effects(world, facts, instances),
-            *_families(facts, instances),
+            *_families(world, facts, instances),
             *_schedules(world),
             *_projection(world, log),
             *_tallies(facts, instances),
@@ -75,6 +98,74 @@ def _answers(workload: Workload, facts: dict[str, list[AnyFact]]) -> Iterator[st
             yield f"{request} was answered {answer}, but the fact there is of {trigger}"
 
 
+def _moves(
+    world: World, workload: Workload, facts: dict[str, list[AnyFact]], instances: dict[str, Instance]
+) -> Iterator[str]:
+    """Who was put elsewhere was so once, from where it was seen, and stands there; or nothing of it is recorded. A
+    checkpoint is one fact."""
+    for request, answer in workload.moves:
+        recorded = facts[request.instance_id]
+        if isinstance(request, CheckpointRequest):
+            made = [one for one in recorded if isinstance(one, CheckpointTaken) and one.name == request.name]
+            if len(made) > 1 or (not made and (answer.kind == "recorded" or "already" in answer.reason)):
+                yield f"{request} was answered {answer}, but the facts of it are {made}"
+            if made and instances[request.instance_id].checkpoints.get(request.name) != made[0].sequence:
+                yield f"checkpoint '{request.name}' of '{request.instance_id}' is lost"
+            continue
+        moved = [one for one in recorded if isinstance(one, InstanceModified) and one.reason == request.reason]
+        if [one.sequence for one in moved] not in ([], [request.expected_sequence + 1]):
+            yield f"{request} was recorded at {[one.sequence for one in moved]}"
+        if answer.kind == "recorded" and not (moved and moved[0].sequence == answer.sequence):
+            yield f"{request} was answered {answer}, but the facts of it are {moved}"
+        # Who owns a store alone trusts its memory, also while one that was thought dead writes.
+        if answer.sequence < request.expected_sequence and world.store.is_shared:
+            yield f"{request} was answered {answer}, which is of before"
+        for one in moved:
+            entered = {*one.entered, *request.keep}
+            if not entered.issuperset(request.targets) or set(one.configuration) - entered:
+                yield f"{request} has led to {one}"
+
+
+def _places(facts: dict[str, list[AnyFact]]) -> Iterator[str]:
+    """Delays run, and effects wait to be cancelled, only of states that are active."""
+    for instance_id, recorded in facts.items():
+        instance: Instance | None = None
+        for fact in recorded:
+            instance = evolve(instance, fact)
+            owners = _OWNERS.get(instance.digest, {})
+            active = frozenset(instance.configuration)
+            for timer_id in instance.timers:
+                if owners.get(timer_id, instance.configuration[0]) not in active:
+                    yield f"'{instance_id}' at {fact.sequence} has timer '{timer_id}', but is in {sorted(active)}"
+            if not active.issuperset(instance.cancellable):
+                yield f"'{instance_id}' at {fact.sequence} holds {instance.cancellable}, but is in {sorted(active)}"
+
+
+def _parked(
+    world: World, workload: Workload, facts: dict[str, list[AnyFact]], instances: dict[str, Instance]
+) -> Iterator[str]:
+    """What was parked is parked still, or has happened, or somebody has dropped it."""
+    dropped = workload.dropped
+    for parking in workload.parked:
+        event = parking.event
+        known = world.recorder.find_inbox(event.instance_id, event.source, event.id)
+        if known is None and parking.id not in {*world.recorder._parked, *dropped}:
+            yield f"{parking} is neither parked nor recorded nor dropped"
+    for row in world.recorder._effects.values():
+        parked_id = f"effect:{row.effect_id}"
+        if row.state == "parked" and parked_id not in world.recorder._parked:
+            yield f"effect {row} is parked nowhere"
+        if row.state == "dropped" and parked_id not in dropped:
+            yield f"effect {row} was dropped by nobody"
+    for recorded in facts.values():
+        for fact in recorded:
+            trigger, reason = getattr(fact, "trigger", None), getattr(fact, "reason", "")
+            if trigger is None or trigger.kind != "timer" or not reason.startswith("dropped: "):
+                continue
+            if f"timer:{fact.instance_id}:{trigger.id}" not in dropped:
+                yield f"timer '{trigger.id}' of '{fact.instance_id}' was dropped by nobody"
+
+
 def _timers(world: World, facts: dict[str, list[AnyFact]]) -> Iterator[str]:
     """Each fires once, of those that are set, and not before it is due; none is left over."""
     for instance_id, recorded in facts.items():
@@ -102,6 +193,9 @@ def _effects(world: World, facts: dict[str, list[AnyFact]], instances: dict[str,
         for fact in recorded
         if (trigger := getattr(fact, "trigger", None)) is not None and trigger.source == EFFECT_SOURCE
     }
+    cancelled = {
+        fact.instance_id for recorded in facts.values() for fact in recorded if type(fact) is InstanceCancelled
+    }
     left = {one for recorded in facts.values() for fact in recorded for one in getattr(fact, "effects_cancelled", ())}
     for row in world.recorder._effects.values():
         if row.state in ("pending", "running"):
@@ -114,12 +208,15 @@ def _effects(world: World, facts: dict[str, list[AnyFact]], instances: dict[str,
             yield f"effect {row} has the result {result}, but what was performed gave {seen}"
         if row.state == "failed" and (result is None or not any(isinstance(one, str) for one in seen)):
             yield f"effect {row} has failed with {result}, but what was performed gave {seen}"
-        if row.state == "cancelled" and instances[row.instance_id].status != "cancelled" and row.effect_id not in left:
+        if row.state == "cancelled" and row.instance_id not in cancelled and row.effect_id not in left:
             yield f"effect {row} is cancelled, but its instance is not, and its state was not left"
 
 
-def _families(facts: dict[str, list[AnyFact]], instances: dict[str, Instance]) -> Iterator[str]:
-    """Every child that was begun is there once, and runs on only while its parent has it."""
+def _families(world: World, facts: dict[str, list[AnyFact]], instances: dict[str, Instance]) -> Iterator[str]:
+    """Every child that was begun is there once, and runs on only while its parent has it; unless somebody has dropped
+    what was to be done about it."""
+    rows = world.recorder._effects.values()
+    dropped = {msgspec.json.decode(row.data)["to"] for row in rows if row.state == "dropped" and row.kind in KINDS}
     begun: dict[str, str] = {}
     for instance_id, recorded in facts.items():
         for fact in recorded:
@@ -128,6 +225,8 @@ def _families(facts: dict[str, list[AnyFact]], instances: dict[str, Instance]) -
                     yield f"child '{link.instance_id}' was begun twice"
                 begun[link.instance_id] = instance_id
     for child_id, parent_id in begun.items():
+        if child_id in dropped:
+            continue
         child, parent = instances.get(child_id), instances[parent_id]
         held = child_id in {link.instance_id for link in parent.children.values()} and parent.status not in ENDED
         if child is None:
@@ -166,10 +265,12 @@ def _projection(world: World, log: InstanceLog) -> Iterator[str]:
 def _tallies(facts: dict[str, list[AnyFact]], instances: dict[str, Instance]) -> Iterator[str]:
     """A tally has added up what was accepted, in order: what the chart does, said once more."""
     for instance_id, instance in instances.items():
-        if instance.definition != CHARTS[0].name:
+        if instance.definition != TALLY.name:
             continue
         seen: list[Any] = []
         for fact in facts[instance_id]:
+            if isinstance(fact, InstanceModified):
+                seen = list(fact.context["seen"])
             trigger = getattr(fact, "trigger", None)
             if trigger is not None and trigger.name == "add" and getattr(fact, "taken", ()):
                 seen.append(trigger.data)

@@ -60,7 +60,7 @@ def run(seed: int, make: Callable[..., World] = World, *, verbose: bool = False)
 
 async def _live(world: World, workload: Workload, found: list[str]) -> None:
     supervisor = asyncio.ensure_future(world.supervise())
-    disturber = asyncio.ensure_future(world.disturb())
+    others = [asyncio.ensure_future(going_on) for going_on in (world.disturb(), workload.operate())]
     judged = asyncio.ensure_future(_until_judged(world, workload))
     try:
         await asyncio.wait((supervisor, judged), return_when=asyncio.FIRST_COMPLETED)
@@ -69,7 +69,7 @@ async def _live(world: World, workload: Workload, found: list[str]) -> None:
         for node in world.nodes:
             await world.loop.bury(node)
         rest = [task for task in world.loop.world_tasks if task is not asyncio.current_task()]
-        for task in (disturber, *rest):
+        for task in (*others, *rest):
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
 
@@ -77,10 +77,11 @@ async def _live(world: World, workload: Workload, found: list[str]) -> None:
 async def _until_judged(world: World, workload: Workload) -> list[str]:
     async with asyncio.timeout(PATIENCE_S):
         await workload.run()
+        await world.until_replaced()
         world.faults.healed = True
         await asyncio.sleep(2 * ANSWER_WITHIN_S)  # The last that was late has arrived.
         await workload.resume_all()
-        await world.until_quiet()
+        await world.until_quiet(workload.tend_parked)
     return violations(world, workload)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from eventsourcing.persistence import IntegrityError, OperationalError, StoredEvent
@@ -15,6 +15,7 @@ from statewright.engine.recorder import Changes, DefinitionRow, EffectRow, Lease
 from statewright.engine.relatives import KINDS
 from statewright.projections.metrics import Figures, Key, Run
 from tests.simulation.faults import Crashed, Fault, Faults
+from tests.simulation.loop import Process
 
 
 class FaultPoints:
@@ -45,6 +46,13 @@ class SimulatedRecorder(MemoryInstanceRecorder):
 
     points: FaultPoints
 
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._claimers: dict[str, Process | None] = {}
+        """By effect, the process that has claimed it last."""
+        self.intrusions: list[str] = []
+        """What a process wrote of an effect that another had claimed since."""
+
     def insert_events(
         self, stored_events: Sequence[StoredEvent], *, changes: Changes | None = None, **kwargs: Any
     ) -> Sequence[int] | None:
@@ -56,6 +64,8 @@ class SimulatedRecorder(MemoryInstanceRecorder):
         if points.faults.strike(Fault.COMMIT_CONFLICT):
             raise IntegrityError("another writer was first")
         positions = super().insert_events(stored_events, changes=changes, **kwargs)
+        if changes is not None:
+            self._note_claims(row for row in changes.effects_requested if row.state == "running")
         points.may_fail(Fault.COMMIT_UNKNOWN)
         points.may_crash(Fault.AFTER_COMMIT)
         return positions
@@ -73,6 +83,7 @@ class SimulatedRecorder(MemoryInstanceRecorder):
 
     def claim_effects(self, *args: Any, **kwargs: Any) -> Sequence[EffectRow]:
         rows = super().claim_effects(*args, **kwargs)
+        self._note_claims(rows)
         self.points.may_fail(Fault.CLAIM_UNKNOWN)
         self.points.may_crash(Fault.EFFECT_CLAIMED)
         return rows
@@ -81,9 +92,9 @@ class SimulatedRecorder(MemoryInstanceRecorder):
         self.points.may_fail(Fault.READ_FAILS)
         return super().next_effect_at(**kwargs)
 
-    def retry_effect(self, *args: Any, **kwargs: Any) -> bool:
+    def retry_effect(self, effect_id: str, *args: Any, **kwargs: Any) -> bool:
         self.points.may_fail(Fault.RETRY_FAILS)
-        return super().retry_effect(*args, **kwargs)
+        return self._own(effect_id, super().retry_effect(effect_id, *args, **kwargs))
 
     def release_effects(self, **kwargs: Any) -> int:
         self.points.may_fail(Fault.RELEASE_FAILS)
@@ -91,7 +102,7 @@ class SimulatedRecorder(MemoryInstanceRecorder):
 
     def extend_effect(self, effect_id: str, lease_epoch: int, due_at: int, details: str) -> bool:
         self.points.may_fail(Fault.HEARTBEAT_FAILS)
-        extended = super().extend_effect(effect_id, lease_epoch, due_at, details)
+        extended = self._own(effect_id, super().extend_effect(effect_id, lease_epoch, due_at, details))
         self.points.may_crash(Fault.HEARTBEAT_CRASH)
         return extended
 
@@ -104,9 +115,43 @@ class SimulatedRecorder(MemoryInstanceRecorder):
         self.points.may_fail(Fault.SCHEDULE_FAILS, 5)
         return super().replace_schedule(before, after)
 
+    def _note_claims(self, rows: Iterable[EffectRow]) -> None:
+        for row in rows:
+            self._claimers[row.effect_id] = Process.current()
+
+    def _own(self, effect_id: str, written: bool) -> bool:
+        """A process that was taken for dead may write nothing of what another has taken over."""
+        current = Process.current()
+        if written and (claimer := self._claimers.get(effect_id)) is not current:
+            names = [process.name if process is not None else "nobody" for process in (current, claimer)]
+            self.intrusions.append(f"{names[0]} wrote of effect '{effect_id}', which {names[1]} had claimed")
+        return written
+
+    def acquire_leases(self, *args: Any, **kwargs: Any) -> list[Lease]:
+        self.points.may_fail(Fault.LEASES_FAIL, 5)
+        leases = super().acquire_leases(*args, **kwargs)
+        self.points.may_fail(Fault.LEASES_UNKNOWN, 5)
+        self.points.may_crash(Fault.SHARE_NOT_TAKEN_OVER, 5)
+        return leases
+
     def renew_leases(self, *args: Any, **kwargs: Any) -> list[Lease]:
         self.points.may_fail(Fault.LEASES_FAIL)
-        return super().renew_leases(*args, **kwargs)
+        leases = super().renew_leases(*args, **kwargs)
+        self.points.may_fail(Fault.LEASES_UNKNOWN)
+        return leases
+
+    def park(self, *args: Any, **kwargs: Any) -> None:
+        self.points.may_fail(Fault.PARKING_FAILS, 5)
+        super().park(*args, **kwargs)
+        self.points.may_fail(Fault.PARKING_UNKNOWN, 5)
+        self.points.may_crash(Fault.PARKED_CRASH, 5)
+
+    def unpark(self, *args: Any, **kwargs: Any) -> bool:
+        self.points.may_fail(Fault.PARKING_FAILS, 5)
+        self.points.may_crash(Fault.RETRIED_NOT_UNPARKED, 5)
+        was_parked = super().unpark(*args, **kwargs)
+        self.points.may_fail(Fault.PARKING_UNKNOWN, 5)
+        return was_parked
 
     def insert_definition(self, row: DefinitionRow) -> None:
         self.points.may_fail(Fault.DEFINITION_FAILS)

@@ -10,12 +10,12 @@ SEEDS = 1_000
 CHUNK = 50
 
 FOUND = {
-    265: "a child that was cancelled before its start was performed was started after that, and left alone",
-    370: "likewise",
-    389: "likewise, by a process that had been given up for dead",
-    5485: "a process given up for dead reported as failed what another had delivered",
+    66: "a child that was cancelled before its start was performed was started after that, and left alone",
+    139: "likewise",
+    439: "a parked timer that its instance no longer waited for came back when it was retried",
 }
-"""Seeds that failed, and what was wrong then."""
+"""Seeds that fail if what was wrong is wrong again, as the simulation draws now. What other drawings found has tests of
+its own: `test_other_writers.py` (what is done is not reported as failed), `test_claims.py` (another worker's claim)."""
 
 
 @pytest.mark.parametrize("first", range(1, SEEDS + 1, CHUNK))

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -20,6 +21,16 @@ from tests.simulation.world import World
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS_MAX = 60
 """Within how many seeds a planted fault must be found."""
+
+RARE = (
+    Fault.OLD_CODE,
+    Fault.PARKING_FAILS,
+    Fault.PARKING_UNKNOWN,
+    Fault.PARKED_CRASH,
+    Fault.RETRIED_NOT_UNPARKED,
+    Fault.SNAPSHOT_CRASH,
+)
+"""What strikes after hundreds of seeds: the boundary is seldom met. (Nothing is parked without old code.)"""
 
 
 @pytest.fixture(autouse=True)
@@ -67,12 +78,14 @@ def test_every_fault_happens() -> None:
     struck: Counter[str] = Counter()
 
     class Counting(World):
+        rates: ClassVar = dict.fromkeys(RARE, 0.05)
+
         def say(self, what: str) -> None:
             if what.startswith("fault "):
                 struck[what.split()[2]] += 1
 
     faults = {fault.name.lower() for fault in Fault}
-    for seed in range(1, 1_001):  # Most strike in the first ten; the rarest after a few hundred.
+    for seed in range(1, 1_001):  # Most strike in the first ten.
         run(seed, Counting)
         if faults <= struck.keys():
             break

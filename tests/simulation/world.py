@@ -2,8 +2,8 @@
 handlers have on the outside.
 
 In some worlds the processes come one after another (or one beside another that was paused and is thought dead), in
-others several share the store. Of a shared store all is in one partition: which partitions a worker takes first
-depends on its name, which is another in every run.
+others several share the store, each with its share of the partitions. Some run old code: they lack a function that
+instances need, until they are replaced.
 """
 
 from __future__ import annotations
@@ -11,38 +11,40 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import copy_context
 from random import Random
 from typing import Any, NoReturn
 
 from statewright.engine import EffectCall, Engine, PermanentError
 from statewright.engine.clock import SECOND_NS
-from statewright.engine.errors import BusyError, ConflictError, UnavailableError
+from statewright.engine.errors import UnavailableError, UnusableError
+from statewright.engine.parking import ATTEMPTS_MAX
 from statewright.engine.recorder import PARTITIONS_DEFAULT
 from statewright.engine.relatives import KINDS
-from statewright.engine.requests import ControlRequest, ExternalEvent, StartRequest
-from statewright.engine.schedules import ScheduleRequest
+from statewright.engine.requests import ExternalEvent
 from statewright.projections.metrics_view import MetricsProjection
-from tests.simulation.charts import CHARTS, HANDLED
+from tests.simulation.charts import CHARTS, CHILDREN, GATED, HANDLED, LATER
+from tests.simulation.doors import AGAIN, Sent, ask
 from tests.simulation.faults import Crashed, Fault, Faults
 from tests.simulation.loop import Process, SimulatedClock, SimulatedLoop, SimulatedWorker
 from tests.simulation.store import FaultPoints, SimulatedRecorder, SimulatedStore, SimulatedView
 
 ANSWER_WITHIN_S = 15.0
 """How long a sender waits before it sends again."""
-LOOKS_MAX = 1_000
+EVENT_WAIT_S, OTHER_WAIT_S = 3.0, 30.0
+"""How long a sender waits when a process can't go on with an instance."""
+OLD_MAX = 2
+"""How many processes of a run may be of old code."""
 _EVER = 2**63 - 1
-AGAIN = (UnavailableError, BusyError, ConflictError)
-"""Answers after which a sender sends again."""
-
-Sent = StartRequest | ExternalEvent | ControlRequest | ScheduleRequest
 
 
 class Node(Process):
     """A process with an engine in it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, is_old: bool) -> None:
         super().__init__(name)
+        self.is_old = is_old
         self.engine: Engine | None = None
         self.gone = asyncio.Event()
         """It died, or is to be thought dead."""
@@ -54,6 +56,13 @@ class World:
 
     recorder_class: type[SimulatedRecorder] = SimulatedRecorder
     view_class: type[SimulatedView] = SimulatedView
+    rates: Mapping[Fault, float] = {}
+    """Of faults whose rates are not to be drawn."""
+    looks_max = 1_000
+    """How often, five seconds apart, everything may be found not to have come to rest."""
+    shared_rate = 0.05
+    """How often several workers share the store. Rarely: they look at it so often that such a run takes five times as
+    long."""
 
     def __init__(self, seed: int, *, verbose: bool = False) -> None:
         self.rng = rng = Random(seed)
@@ -62,19 +71,21 @@ class World:
         self.trace = io.StringIO()
         self.loop = SimulatedLoop(rng, rng.choice((0.0, 0.1, 0.7)))  # type: ignore[abstract]
         self.clock = SimulatedClock(self.loop)
-        self.faults = Faults(rng, self.say)
+        self.faults = Faults(rng, self.say, self.rates)
         points = FaultPoints(self.faults, self.crash)
-        # Rarely several: they look at the store so often that such a run takes seven times as long.
-        self.workers = rng.choice((2, 2, 3)) if rng.random() < 0.06 else 1
+        self.workers = rng.choice((2, 2, 3)) if rng.random() < self.shared_rate else 1
         is_shared = self.workers > 1
-        self.recorder = self.recorder_class(partitions=1 if is_shared else PARTITIONS_DEFAULT)
+        self.recorder = self.recorder_class(partitions=rng.choice((1, 2, 4, 7)) if is_shared else PARTITIONS_DEFAULT)
         self.store = SimulatedStore(self.recorder, points, is_shared=is_shared)
         self.view = self.view_class()
         self.view.points = points
         self._points = points
         self._latency_s = rng.choice((0.0001, 0.005, 0.2))
+        # The others come from the store, or are known beforehand, which spares compiling them in each process.
+        self._charts = CHARTS if rng.random() < 0.2 else (*LATER.values(), *CHILDREN, *CHARTS)
         self.residents_max = rng.choice((0, 1, 10_000, 10_000))
         self.nodes: list[Node] = []
+        self._is_next_old = False
         self.serving: list[Node] = []
         self.performed: dict[str, list[Any]] = defaultdict(list)
         """What the outside has seen of each effect, attempt by attempt: the result, or the error."""
@@ -100,26 +111,37 @@ class World:
 
     async def _supervise(self) -> NoReturn:
         while True:
-            node = Node(f"process {len(self.nodes) + 1}")
+            node = Node(f"process {len(self.nodes) + 1}", is_old=self._is_next_old)
+            self._is_next_old = False
             self.nodes.append(node)
             opening = self.loop.create_task(self._open(node), context=node.context)
             gone = asyncio.ensure_future(node.gone.wait())
             await asyncio.wait((opening, gone), return_when=asyncio.FIRST_COMPLETED)
             if opening.done() and opening.result():
                 self.serving.append(node)
+                if node.is_old:
+                    await asyncio.wait((gone,), timeout=self.rng.uniform(20.0, 400.0))
+                    self.loop.create_task(self._close(node), context=node.context)
                 await gone
                 self.serving.remove(node)
             gone.cancel()
             await asyncio.sleep(self.delay_s(3.0))
 
+    async def until_replaced(self) -> None:
+        """Return once the processes of old code have been replaced, but for those that are opened meanwhile."""
+        for node in self.nodes:
+            if node.is_old and node in self.serving:
+                await node.gone.wait()
+
     async def _open(self, node: Node) -> bool:
         """Open an engine in `node`; whether that went well."""
         engine = Engine.open(
             self.store,
-            charts=CHARTS,
+            charts=[chart for chart in self._charts if not (node.is_old and chart is GATED)],
             clock=_DecidingClock(self, node),
             residents_max=self.residents_max,
             workers=lambda name: SimulatedWorker(self.loop, lambda: self.delay_s(self._latency_s)),
+            ids=lambda now: f"{self.rng.getrandbits(32):08x}-{now}",
             **self.options(),
         )
         try:
@@ -145,7 +167,7 @@ class World:
         return most * self.rng.random() ** 3
 
     async def disturb(self) -> None:
-        """Pause processes, close them in order, and let the clock leap, until all is healed."""
+        """Pause processes, close them in order, replace them by others, and let the clock leap, until all is healed."""
         while not self.faults.healed:
             await asyncio.sleep(self.rng.expovariate(0.5))
             if not self.serving:
@@ -153,23 +175,34 @@ class World:
             node = self.rng.choice(self.serving)
             if self.faults.strike(Fault.PAUSED, 5):
                 self.loop.create_task(self._pause(node))
+            elif self._may_be_old() and self.faults.strike(Fault.OLD_CODE, 5):
+                self._is_next_old = True
+                self.loop.create_task(self._close(node), context=node.context)
             elif self.faults.strike(Fault.CLOSED, 3):
                 self.loop.create_task(self._close(node), context=node.context)
             elif self.faults.strike(Fault.CLOCK_LEAPS, 3):
                 self.clock.leap(self.rng.choice((-10, -1, 1, 30, 700)) * SECOND_NS)
+
+    def _may_be_old(self) -> bool:
+        """Whether it matters, and there have not been too many."""
+        matters = any(
+            row.definition == GATED.name and row.ended_at is None for row in self.recorder._instances.values()
+        )
+        return matters and sum(node.is_old for node in self.nodes) < OLD_MAX
 
     async def _pause(self, node: Node) -> None:
         """Stop it and let it wake. On a store that is not shared another takes over meanwhile; then it goes on
         believing that it serves, until it dies."""
         self.say(f"{node.name} is paused")
         node.paused = True
+        for_s = self.rng.uniform(0.1, self.rng.choice((3.0, 20.0)))
         if self.store.is_shared:
-            await asyncio.sleep(self.rng.uniform(0.1, 20.0))
+            await asyncio.sleep(for_s)
             self.say(f"{node.name} wakes")
             self.loop.wake(node)
             return
         node.gone.set()
-        await asyncio.sleep(self.rng.uniform(0.1, 20.0))
+        await asyncio.sleep(for_s)
         self.say(f"{node.name} wakes")
         self.loop.wake(node)
         await asyncio.sleep(self.rng.uniform(0.01, 20.0))
@@ -215,14 +248,21 @@ class World:
 
     # The bus
     async def ask(self, request: Sent) -> Any:
-        """Send `request` until there is an answer that is one; that answer, or the error that it is."""
+        """Send `request` until there is an answer that is one; that answer, or the error that it is. An event that a
+        process can't deliver is given up after a while: that error is the answer then."""
+        unusable = 0
         while True:
-            answer = await self._ask_once(request)
+            answer = await self.ask_once(request)
             if answer is not None and not isinstance(answer, AGAIN):
                 return answer
+            if isinstance(answer, UnusableError):
+                unusable += 1
+                if unusable == ATTEMPTS_MAX and isinstance(request, ExternalEvent):
+                    return answer
+                await asyncio.sleep(EVENT_WAIT_S if isinstance(request, ExternalEvent) else OTHER_WAIT_S)
             await asyncio.sleep(self.delay_s(2.0))
 
-    async def _ask_once(self, request: Sent) -> Any:
+    async def ask_once(self, request: Sent) -> Any:
         """The answer, None if it did not come in time."""
         reply: asyncio.Future[Any] = self.loop.create_future()
         if not self.faults.strike(Fault.REQUEST_LOST):
@@ -247,16 +287,16 @@ class World:
     def _serve(self, node: Node, request: Sent, reply: asyncio.Future[Any]) -> None:
         """In the process: what a door does."""
         assert node.engine is not None
-        answered: asyncio.Future[Any]
         try:
-            if isinstance(request, ScheduleRequest):
-                answered = self.loop.create_task(node.engine.scheduling.add(request), context=node.context)
-            else:
-                answered = node.engine.submit(request)
+            answered = asyncio.ensure_future(self.reach(node.engine, request), loop=self.loop)
         except AGAIN as error:
             self._answer(reply, error)
             return
         answered.add_done_callback(lambda done: self._answer(reply, done.exception() or done.result()))
+
+    def reach(self, engine: Engine, request: Sent) -> Awaitable[Any]:
+        """What comes of `request` at the doors of `engine`. Raises as they do."""
+        return ask(engine, request)
 
     def _answer(self, reply: asyncio.Future[Any], answer: Any) -> None:
         if self.faults.strike(Fault.BEFORE_ACK):
@@ -268,14 +308,16 @@ class World:
             self.loop.call_later(self.delay_s(self._latency_s), _reply, reply, answer, context=outside)
 
     # Rest
-    async def until_quiet(self) -> None:
-        """Let time run until nothing is to be done any more: no more faults, and nobody who is thought dead."""
+    async def until_quiet(self, tend: Callable[[], Awaitable[None]]) -> None:
+        """Let time run until nothing is to be done any more: no more faults, and nobody who is thought dead. `tend` is
+        what those outside do now and then."""
         self.faults.healed = True
         for node in self.nodes[:-1]:
             if node not in self.serving:
                 node.alive = False
-        for _ in range(LOOKS_MAX):
+        for _ in range(self.looks_max):
             await asyncio.sleep(5.0)
+            await tend()
             busy = self._busy_with()
             if not busy:
                 return
@@ -286,6 +328,10 @@ class World:
         recorder, position = self.recorder, self.recorder.max_notification_id() or 0
         if not self.serving:
             return "nobody serves"
+        if recorder._parked:
+            return f"things are parked: {list(recorder._parked)}"
+        if unsettled := self._unsettled_shares():
+            return unsettled
         if schedules := recorder.due_schedules(_EVER, 1):
             return f"schedules go on: {schedules}"
         if timers := recorder.due_timers(_EVER, 3):
@@ -294,6 +340,20 @@ class World:
             return f"effects are open: {[recorder._effects[effect_id] for effect_id in recorder._open]}"
         if self.view.position != position:
             return f"the metrics are at {self.view.position} of {position}"
+        return ""
+
+    def _unsettled_shares(self) -> str:
+        """ "" if each partition is one worker's, none has more than its part, and they believe what the store says."""
+        shares = [node.engine.shares for node in self.serving if node.engine is not None]
+        count, held = self.recorder.partitions, [set(one.partitions() or ()) for one in shares if one is not None]
+        if not held:
+            return ""
+        owners = {lease.name: lease.owner for lease in self.recorder.select_leases()}
+        stored = [{n for n in range(count) if owners.get(f"partition:{n}") == one.worker} for one in shares if one]
+        if stored != held or set().union(*held) != set(range(count)) or sum(map(len, held)) != count:
+            return f"the partitions are {stored} by their leases, the workers believe {held}"
+        if max(map(len, held)) > -(-count // len(held)):
+            return f"the partitions are shared unequally: {held}"
         return ""
 
 
