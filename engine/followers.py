@@ -98,6 +98,7 @@ class Follower:
         """Follow for as long as that is done here."""
         task = self.task
         while not self._part.does(task):
+            self._outage.left()
             await self.alarm.wait(None)
         position = await self._projection.position()
         self._passed(position)

@@ -54,8 +54,15 @@ class Outage:
 
     def over(self) -> None:
         """It was tried and worked."""
+        self._end("over")
+
+    def left(self) -> None:
+        """It is not tried here any more: that is another worker's now, or nobody's as long as leases can't be had."""
+        self._end("left to whichever worker can go on,")
+
+    def _end(self, how: str) -> None:
         if not self._failures:
             return
         lasted = max(0, self._clock.now() - self._since) // SECOND_NS
-        _LOG.warning("%s: over after %d s (%d failures)", self._what, lasted, self._failures)
+        _LOG.warning("%s: %s after %d s (%d failures)", self._what, how, lasted, self._failures)
         self._failures, self._said = 0, ""

@@ -212,11 +212,14 @@ class Schedules:
         """Start what is due for ever; ends by cancellation."""
         while True:
             try:
-                does = self._part.does(TASK)
-                if does and await self._serve_due():
+                next_at = None
+                if not self._part.does(TASK):
+                    self._outage.left()
+                elif await self._serve_due():
                     continue
-                next_at = await self._next_look() if does else None
-                self._outage.over()
+                else:
+                    next_at = await self._next_look()
+                    self._outage.over()
                 await self.alarm.wait(self._part.look_by(next_at, self._clock.now()))
             except Exception as error:
                 self._outage.failed(error)

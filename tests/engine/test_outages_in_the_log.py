@@ -59,6 +59,17 @@ def test_the_next_outage_is_told_at_once(outage: Outage, clock: ManualClock, cap
     assert caplog.messages == ["timers can't be read; tried again each second: connection refused"]
 
 
+def test_what_is_left_to_another_worker_is_not_said_to_be_over(
+    outage: Outage, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail_for(outage, clock, 2)
+
+    outage.left()
+    outage.over()
+
+    assert caplog.messages[1:] == ["timers can't be read: left to whichever worker can go on, after 2 s (2 failures)"]
+
+
 def test_another_failure_is_told_at_once_and_a_fault_of_ours_with_its_traceback(
     outage: Outage, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
