@@ -20,11 +20,12 @@ _LOG = logging.getLogger("statewright.engine")
 
 
 class Outage:
-    """Of one loop. `what` can't be done while it lasts, such as "timers can't be read"."""
+    """Of one loop. `what` is said of it, such as "timers can't be read"; `level`: that of the lines that do."""
 
-    def __init__(self, what: str, clock: Clock) -> None:
+    def __init__(self, what: str, clock: Clock, level: int = logging.ERROR) -> None:
         self._what = what
         self._clock = clock
+        self._level = level
         self._failures = 0
         self._since = 0
         self._said_at = 0
@@ -43,9 +44,9 @@ class Outage:
         is_passing = isinstance(error, PersistenceError | StatewrightError)
         lasting = f" (for {(now - self._since) // SECOND_NS} s now)" if self._failures > 1 else ""
         reason = str(error) if is_passing else f"{said}: {error}"
-        message = "%s%s; tried again each second: %s"
+        message = "%s%s; trying again: %s"
         # Another worker has written what was to be written here, as after a pause of this one: nothing is wrong.
-        level = logging.WARNING if isinstance(error, IntegrityError) else logging.ERROR
+        level = logging.WARNING if isinstance(error, IntegrityError) else self._level
         _LOG.log(level, message, self._what, lasting, reason, exc_info=None if is_passing else error)
 
     async def pause(self) -> None:

@@ -35,6 +35,7 @@ from statewright.engine.engine import Engine
 from statewright.engine.errors import NotFoundError, UnavailableError
 from statewright.engine.events import AnyFact, InstancePruned, InstanceStarted
 from statewright.engine.log import LoggedFact
+from statewright.engine.outage import Outage
 from statewright.engine.tasks import end
 
 PAGE = 500
@@ -99,6 +100,7 @@ class History:
         self._tracked = 0
         connection.on_reconnected.append(self._reconnected)
         self._tracked_at = 0.0
+        self._outage = Outage("history waits for its stream", engine.clock, logging.WARNING)
 
     async def close(self) -> None:
         """Keep the position. Facts that come later are published by the next run."""
@@ -127,11 +129,10 @@ class History:
             try:
                 await self._publish(facts)
             except UnavailableError as error:
-                if not self._connection.closing:
-                    _LOG.warning("history waits for its stream: %s", error)
-                await asyncio.sleep(RETRY_WAIT_S)
+                await self._wait_for_stream(error)
                 await self._fill_gap()
             else:
+                self._outage.over()
                 self._published = max(self._published, facts[-1].position)
                 return
 
@@ -201,9 +202,16 @@ class History:
                 return
             try:
                 await self._publish(missing)
-            except UnavailableError:
-                await asyncio.sleep(RETRY_WAIT_S)
+            except UnavailableError as error:
+                await self._wait_for_stream(error)
+            else:
+                self._outage.over()
             position = await self._position_of_stream()
+
+    async def _wait_for_stream(self, error: UnavailableError) -> None:
+        if not self._connection.closing:
+            self._outage.failed(error)
+        await asyncio.sleep(RETRY_WAIT_S)
 
     async def _position_of_stream(self) -> int:
         """Wait until the stream is there; the log position of its last fact (whose id is then `_last_id`)."""

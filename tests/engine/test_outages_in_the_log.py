@@ -40,9 +40,9 @@ def test_a_store_that_is_away_is_told_in_a_line_once_a_minute_and_at_the_end(
     outage.over()
 
     assert caplog.messages == [
-        "timers can't be read; tried again each second: connection refused",
-        "timers can't be read (for 60 s now); tried again each second: connection refused",
-        "timers can't be read (for 120 s now); tried again each second: connection refused",
+        "timers can't be read; trying again: connection refused",
+        "timers can't be read (for 60 s now); trying again: connection refused",
+        "timers can't be read (for 120 s now); trying again: connection refused",
         "timers can't be read: over after 130 s (130 failures)",
     ]
     assert not any(record.exc_info for record in caplog.records)
@@ -56,7 +56,7 @@ def test_the_next_outage_is_told_at_once(outage: Outage, clock: ManualClock, cap
 
     fail_for(outage, clock, 2)
 
-    assert caplog.messages == ["timers can't be read; tried again each second: connection refused"]
+    assert caplog.messages == ["timers can't be read; trying again: connection refused"]
 
 
 def test_what_is_left_to_another_worker_is_not_said_to_be_over(
@@ -76,7 +76,7 @@ def test_another_failure_is_told_at_once_and_a_fault_of_ours_with_its_traceback(
     fail_for(outage, clock, 3)
     fail_for(outage, clock, 3, KeyError("partition"))
 
-    assert caplog.messages[1:] == ["timers can't be read (for 3 s now); tried again each second: KeyError: 'partition'"]
+    assert caplog.messages[1:] == ["timers can't be read (for 3 s now); trying again: KeyError: 'partition'"]
     assert [bool(record.exc_info) for record in caplog.records] == [False, True]
 
 
