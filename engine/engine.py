@@ -458,14 +458,12 @@ class Engine:
             raise UnavailableError(f"store {self._url} can't be read: {error}") from error
 
     async def touch(self) -> None:
-        """Write to the store. Raises `UnavailableError` when it can't be written, or could not a moment ago: on a full
-        disk there may be room for this small write, and for no fact."""
+        """Write to the store. Raises `UnavailableError` when it can't be written, or could not a moment ago."""
         try:
             await self.on_writer(self.recorder.touch, self.clock.now())
+            self._running.check_refusal()
         except PersistenceError as error:
             raise UnavailableError(f"store {self._url} can't be written: {error}") from error
-        if refusal := self._running.refusal:
-            raise UnavailableError(str(refusal)) from refusal
 
     async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
         """Run synchronous store work on the one writing thread, between commits."""

@@ -147,12 +147,12 @@ class Runtime:
         """How many requests wait to be decided (held or not), or for an answer that is looked up."""
         return len(self._queue) + self._lookups.waiting + self.holds.waiting
 
-    @property
-    def refusal(self) -> UnavailableError | None:
-        """Why the store could not be written a moment ago, if nothing has been recorded since."""
+    def check_refusal(self) -> None:
+        """Raise `UnavailableError` if the store refused a commit a moment ago and nothing was recorded since: on a full
+        disk there may be room for a small write, and for no fact."""
         refused, now = self._refused, self._clock.now()
-        is_recent = refused is not None and refused.at <= now < refused.at + REFUSAL_NS
-        return refused.error if refused is not None and is_recent and refused.recorded == self.recorded else None
+        if refused is not None and refused.recorded == self.recorded and refused.at <= now < refused.at + REFUSAL_NS:
+            raise UnavailableError(str(refused.error)) from refused.error
 
     async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(*args)` on the one thread that writes, between commits."""
