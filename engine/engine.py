@@ -430,8 +430,7 @@ class Engine:
         return retried
 
     async def drop_parked(self, parked_id: str, *, reason: str = "") -> ParkedRow:
-        """Remove what is parked for good; that and why is logged. A timer's end is recorded as a fact. Raises
-        `NotFoundError`, `InvalidError`, `UnavailableError`."""
+        """Remove it for good, logged; a timer's as a fact. Raises `NotFoundError`, `InvalidError`, `UnavailableError`."""
         self._refuse_reading_only()
         check_text("the reason", reason, REASON_CHARS_MAX)
         return await self._behind.parking.drop(parked_id, reason)
