@@ -430,7 +430,7 @@ class Engine:
         return retried
 
     async def drop_parked(self, parked_id: str, *, reason: str = "") -> ParkedRow:
-        """Remove it for good, logged; a timer's as a fact. Raises `NotFoundError`, `InvalidError`, `UnavailableError`."""
+        """Drop for good, and log; a timer's as a fact. Raises `NotFoundError`, `InvalidError`, `UnavailableError`."""
         self._refuse_reading_only()
         check_text("the reason", reason, REASON_CHARS_MAX)
         return await self._behind.parking.drop(parked_id, reason)
