@@ -26,6 +26,7 @@ from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.errors import InvalidError, TooLargeError, UnavailableError
 from statewright.engine.failures import told
 from statewright.engine.messages import Messages
+from statewright.engine.outage import Outage
 from statewright.engine.parking import ATTEMPTS_MAX, Parking, is_fault
 from statewright.engine.recorder import Changes, EffectRow, InstanceRecorder
 from statewright.engine.relatives import KINDS
@@ -94,6 +95,7 @@ class Effects:
         self._rooms = Rooms()
         self._astray: list[EffectRow] = []
         """Claimed by commits that may be there or not: nobody performs these, so they are put back."""
+        self._outage = Outage("effects can't be claimed", clock)
         self.alarm = Alarm(clock)
 
     def register(self, name: str, handler: Handler, policy: Policy = _SAYS_NOTHING) -> None:
@@ -182,11 +184,14 @@ class Effects:
         try:
             while True:
                 try:
-                    if not await self._claim_due():
-                        await self.alarm.wait(await self._next_look())
-                except Exception:
-                    _LOG.exception("effects can't be claimed; looking again in a second")
-                    await self._clock.sleep_until(self._clock.now() + SECOND_NS)
+                    claimed = await self._claim_due()
+                    next_at = None if claimed else await self._next_look()
+                    self._outage.over()
+                    if not claimed:
+                        await self.alarm.wait(next_at)
+                except Exception as error:
+                    self._outage.failed(error)
+                    await self._outage.pause()
         finally:
             self._rooms.fall_behind()
             await end(watch, *self._under_way.values())

@@ -430,8 +430,7 @@ class Engine:
         return retried
 
     async def drop_parked(self, parked_id: str, *, reason: str = "") -> ParkedRow:
-        """Remove what is parked for good; that and why is logged. A timer's end is recorded as a fact. Raises
-        `NotFoundError`, `InvalidError`, `UnavailableError`."""
+        """Drop for good, and log; a timer's as a fact. Raises `NotFoundError`, `InvalidError`, `UnavailableError`."""
         self._refuse_reading_only()
         check_text("the reason", reason, REASON_CHARS_MAX)
         return await self._behind.parking.drop(parked_id, reason)
@@ -458,9 +457,10 @@ class Engine:
             raise UnavailableError(f"store {self._url} can't be read: {error}") from error
 
     async def touch(self) -> None:
-        """Write to the store. Raises `UnavailableError` when it can't be written."""
+        """Write to the store. Raises `UnavailableError` when it can't be written, or could not a moment ago."""
         try:
             await self.on_writer(self.recorder.touch, self.clock.now())
+            self._running.check_refusal()
         except PersistenceError as error:
             raise UnavailableError(f"store {self._url} can't be written: {error}") from error
 

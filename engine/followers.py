@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Protocol
 
 from statewright.engine.alarm import Alarm
-from statewright.engine.clock import SECOND_NS, Clock
+from statewright.engine.clock import Clock
 from statewright.engine.log import InstanceLog, LoggedFact
+from statewright.engine.outage import Outage
 from statewright.engine.runtime import Runtime
 from statewright.engine.shares import WHOLE, Part
 
 PAGE = 500
 PASSING_TIMEOUT_S = 3.0
 """How long `has_passed` waits: less than a request over the bus does."""
-_LOG = logging.getLogger("statewright.engine")
 
 
 class Projection(Protocol):
@@ -50,6 +49,7 @@ class Follower:
         self._clock = clock
         self._position: int | None = None
         self._moved = asyncio.Event()
+        self._outage = Outage(f"projection '{projection.name}' can't go on", clock)
         self.alarm = Alarm(clock)
 
     @property
@@ -90,14 +90,15 @@ class Follower:
         while True:
             try:
                 await self._follow()
-            except Exception:
-                _LOG.exception("projection '%s' can't go on; trying again in a second", self._projection.name)
-                await self._clock.sleep_until(self._clock.now() + SECOND_NS)
+            except Exception as error:
+                self._outage.failed(error)
+                await self._outage.pause()
 
     async def _follow(self) -> None:
         """Follow for as long as that is done here."""
         task = self.task
         while not self._part.does(task):
+            self._outage.left()
             await self.alarm.wait(None)
         position = await self._projection.position()
         self._passed(position)
@@ -107,7 +108,9 @@ class Follower:
                 await self._projection.process(facts)
                 position = facts[-1].position
                 self._passed(position)
+                self._outage.over()
             else:
+                self._outage.over()
                 await self.alarm.wait(self._part.look_by(None, self._clock.now()))
 
     @property

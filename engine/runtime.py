@@ -25,7 +25,7 @@ from eventsourcing.persistence import (
 
 from statewright.engine import interpreter
 from statewright.engine.answers import Delivery, Lookups, answer_all, as_answer, settle
-from statewright.engine.clock import Clock
+from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.commits import Commits, Nobody
 from statewright.engine.definitions import Definitions
 from statewright.engine.errors import (
@@ -53,6 +53,8 @@ commit costs by itself outweighs that for fewer: 100 senders are a quarter faste
 QUEUE_MAX = 20_000
 CONFLICTS_MAX = 10
 """How often one request is decided anew because another writer was first."""
+REFUSAL_NS = 10 * SECOND_NS
+"""For how long a commit that failed tells that the store can't be written: who asks for nothing finds out no more."""
 SNAPSHOT_EVERY = 100
 """An instance is snapshotted when its sequence passes a multiple of this."""
 
@@ -69,6 +71,14 @@ class _Decided(NamedTuple):
     batch: Sequence[Delivery]
     unit: Unit
     answers: list[tuple[Delivery, Answer]]
+
+
+class _Refused(NamedTuple):
+    """A commit that the store did not take, after so many `recorded`."""
+
+    at: int
+    recorded: int
+    error: UnavailableError
 
 
 class Runtime:
@@ -103,6 +113,7 @@ class Runtime:
         """Those that wait for it count as queued, so that duplicates can't pile up."""
         self.recorded = 0
         """How many facts this run has made durable."""
+        self._refused: _Refused | None = None
         self._loop = asyncio.get_running_loop()
         interpreter.tune()
         self._writer = workers("statewright-writer")
@@ -135,6 +146,13 @@ class Runtime:
     def waiting(self) -> int:
         """How many requests wait to be decided (held or not), or for an answer that is looked up."""
         return len(self._queue) + self._lookups.waiting + self.holds.waiting
+
+    def check_refusal(self) -> None:
+        """Raise `UnavailableError` if the store refused a commit a moment ago and nothing was recorded since: on a full
+        disk there may be room for a small write, and for no fact."""
+        refused, now = self._refused, self._clock.now()
+        if refused is not None and refused.recorded == self.recorded and refused.at <= now < refused.at + REFUSAL_NS:
+            raise UnavailableError(str(refused.error)) from refused.error
 
     async def on_writer(self, function: Callable[..., T], *args: Any) -> T:
         """Run `function(*args)` on the one thread that writes, between commits."""
@@ -463,6 +481,8 @@ class Runtime:
         """The store's fault, not a request's: answer what needs no writing from what the log says, refuse the rest."""
         failure = UnavailableError(f"the store can't be written, nothing was recorded: {error}")
         failure.__cause__ = error
+        if isinstance(error, PersistenceError):
+            self._refused = _Refused(self._clock.now(), self.recorded, failure)
         loaded, batch = await self._load(batch, ask_inbox=True)
         for delivery in batch:
             unit = self._unit(loaded)

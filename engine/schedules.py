@@ -23,6 +23,7 @@ from statewright.engine.definitions import Definitions
 from statewright.engine.errors import AlreadyExistsError, InvalidError, NotFoundError, UnavailableError
 from statewright.engine.events import ENDED
 from statewright.engine.ids import check_id
+from statewright.engine.outage import Outage
 from statewright.engine.recorder import InstanceRecorder, ScheduleRow
 from statewright.engine.requests import StartRequest, as_json, check_text
 from statewright.engine.runtime import Runtime
@@ -87,6 +88,7 @@ class Schedules:
         self._runtime = runtime
         self._clock = clock
         self._held: dict[str, int] = {}
+        self._outage = Outage("schedules can't be read", clock)
         self.alarm = Alarm(clock)
 
     # Commands
@@ -210,13 +212,18 @@ class Schedules:
         """Start what is due for ever; ends by cancellation."""
         while True:
             try:
+                next_at = None
                 if not self._part.does(TASK):
-                    await self.alarm.wait(self._part.look_by(None, self._clock.now()))
-                elif not await self._serve_due():
-                    await self.alarm.wait(self._part.look_by(await self._next_look(), self._clock.now()))
-            except Exception:
-                _LOG.exception("schedules can't be read; looking again in a second")
-                await self._clock.sleep_until(self._clock.now() + SECOND_NS)
+                    self._outage.left()
+                elif await self._serve_due():
+                    continue
+                else:
+                    next_at = await self._next_look()
+                    self._outage.over()
+                await self.alarm.wait(self._part.look_by(next_at, self._clock.now()))
+            except Exception as error:
+                self._outage.failed(error)
+                await self._outage.pause()
 
     async def _serve_due(self) -> bool:
         """Serve one page of due schedules; whether there were any."""

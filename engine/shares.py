@@ -17,6 +17,7 @@ from zlib import crc32
 
 from statewright.engine.alarm import Alarm
 from statewright.engine.clock import SECOND_NS, Clock
+from statewright.engine.outage import Outage
 from statewright.engine.recorder import InstanceRecorder, Lease
 from statewright.engine.runtime import Runtime
 
@@ -75,6 +76,7 @@ class Shares(Part):
         self._balancing = asyncio.Lock()
         self._owners: Mapping[int, str] = {}
         self._alarm = Alarm(clock)
+        self._outage = Outage("leases can't be renewed", clock)
         self._changed = asyncio.Event()
         self.worker = worker
         self._partitions: frozenset[int] = frozenset()
@@ -129,8 +131,9 @@ class Shares(Part):
             renewed_at = self._clock.now()
             try:
                 await self.balance()
+                self._outage.over()
             except Exception as error:
-                _LOG.warning("leases can't be renewed now: %s", error)
+                self._outage.failed(error)
                 if self._clock.now() >= max((lease.expires_at for lease in self._held.values()), default=0):
                     await self._settle({})
             await self._alarm.wait(renewed_at + RENEW_NS)

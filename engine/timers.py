@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from statewright.engine.alarm import Alarm
 from statewright.engine.clock import SECOND_NS, Clock
 from statewright.engine.errors import UnavailableError
+from statewright.engine.outage import Outage
 from statewright.engine.parking import ATTEMPTS_MAX, Parking, is_passing
 from statewright.engine.recorder import InstanceRecorder, TimerRow
 from statewright.engine.requests import TimerDue
@@ -50,19 +51,23 @@ class Timers:
         self._held: dict[TimerRow, int] = {}
         self._doubted: set[TimerRow] = set()
         self._failures: dict[TimerRow, int] = {}
+        self._outage = Outage("timers can't be read", clock)
         self.alarm = Alarm(clock)
 
     async def run(self) -> None:
         """Fire due timers for ever; ends by cancellation."""
         while True:
             try:
-                if not await self._fire_due():
-                    await self.alarm.wait(await self._next_look())
+                fired = await self._fire_due()
+                next_at = None if fired else await self._next_look()
+                self._outage.over()
+                if not fired:
+                    await self.alarm.wait(next_at)
             except UnavailableError:
                 return  # The engine is closing.
-            except Exception:
-                _LOG.exception("timers can't be read; looking again in a second")
-                await self._clock.sleep_until(self._clock.now() + SECOND_NS)
+            except Exception as error:
+                self._outage.failed(error)
+                await self._outage.pause()
 
     async def _fire_due(self) -> bool:
         """Fire one page of due timers; whether there were any."""

@@ -135,7 +135,8 @@ class ArchiveWriter:
     def add(self, lines: Sequence[Line]) -> None:
         """Returns when they are on the disk."""
         if self._file is None:
-            self._file = open(self._path, "xb")  # noqa: SIM115 (as long as the writer)
+            # Only its user may read it, as a backup: it holds the facts, whatever the umask lets others read.
+            self._file = open(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")  # noqa: SIM115
             _sync_folder(self._path)
         given = [self._head, *lines] if self._head is not None else lines
         self._head = None

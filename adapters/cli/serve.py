@@ -51,6 +51,8 @@ def serve(
     settings, lines = read_settings(options, given)
     if print_settings:
         _print_settings(lines, as_json=options.json)
+        for complaint in unknown_variables():
+            print(f"statewright: {complaint}", file=sys.stderr)
         return
     configure(settings.log_level, settings.log_format, sys.stderr, settings.worker)
     for complaint in unknown_variables():

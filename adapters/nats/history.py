@@ -35,6 +35,7 @@ from statewright.engine.engine import Engine
 from statewright.engine.errors import NotFoundError, UnavailableError
 from statewright.engine.events import AnyFact, InstancePruned, InstanceStarted
 from statewright.engine.log import LoggedFact
+from statewright.engine.outage import Outage
 from statewright.engine.tasks import end
 
 PAGE = 500
@@ -53,6 +54,15 @@ _encode = msgspec.json.Encoder().encode
 
 class _Error(msgspec.Struct):
     description: str = ""
+    err_code: int = 0
+
+
+WRONG_LAST_ID = 10070
+"""What the server calls it when a message doesn't follow the one that it names."""
+
+
+class _EarlierNotTaken(UnavailableError):
+    """The stream did not take a fact, because it had not taken one before it."""
 
 
 class _PubAck(msgspec.Struct):
@@ -96,9 +106,11 @@ class History:
         self._filling: asyncio.Task[None] | None = None
         self._published = 0
         self._last_id = ""
+        self._asks_first = False
         self._tracked = 0
         connection.on_reconnected.append(self._reconnected)
         self._tracked_at = 0.0
+        self._outage = Outage("history waits for its stream", engine.clock, logging.WARNING)
 
     async def close(self) -> None:
         """Keep the position. Facts that come later are published by the next run."""
@@ -127,11 +139,12 @@ class History:
             try:
                 await self._publish(facts)
             except UnavailableError as error:
-                if not self._connection.closing:
-                    _LOG.warning("history waits for its stream: %s", error)
-                await asyncio.sleep(RETRY_WAIT_S)
-                await self._fill_gap()
+                await self._wait_for_stream(error)
+                position = await self._fill_gap()
+                # Those that it took: sent again, the first would be acked as a duplicate and tell nothing.
+                facts = [entry for entry in facts if entry.position > position] or facts[-1:]
             else:
+                self._taken()
                 self._published = max(self._published, facts[-1].position)
                 return
 
@@ -139,7 +152,7 @@ class History:
         """Publish all without waiting in between. Since each must follow the one before it, the ack of the last stands
         for all."""
         previous = self._last_id
-        last = facts[-1].position
+        asked = {facts[-1].position, facts[0].position} if self._asks_first else {facts[-1].position}
         for position, fact in facts:
             headers = {"Nats-Msg-Id": _message_id(fact), POSITION: str(position)}
             if previous:
@@ -151,14 +164,16 @@ class History:
                 headers[references.HEADER] = references.subject_of(fact)
                 payload = references.encode_reference(fact, len(_encode(fact)))
             try:
-                if position != last:
+                if position not in asked:
                     await self._connection.nc.publish(subject, payload, headers=headers)
                     continue
                 ack = await self._connection.nc.request(subject, payload, ACK_TIMEOUT_S, headers=headers)
             except (nats.errors.Error, TimeoutError) as error:
                 raise UnavailableError(f"fact {previous} can't be published: {error}") from error
             if (failed := _decode_ack(ack.data).error) is not None:
-                raise UnavailableError(f"stream {HISTORY.name} did not take fact {previous}: {failed.description}")
+                said = f"stream {HISTORY.name} did not take fact {previous}: {failed.description}"
+                is_later = failed.err_code == WRONG_LAST_ID and position != facts[0].position
+                raise (_EarlierNotTaken if is_later else UnavailableError)(said)
         self._last_id = previous
 
     async def _configuration(self, instance_id: str, sequence: int) -> tuple[str, ...] | None:
@@ -191,19 +206,33 @@ class History:
         async with self._publishing:
             await self._fill_gap()
 
-    async def _fill_gap(self) -> None:
-        """Publish again what was published but is no longer in the stream."""
+    async def _fill_gap(self) -> int:
+        """Publish again what was published but is no longer in the stream; the position that the stream then has."""
         position = await self._position_of_stream()
         while position < self._published:
             facts = await self._engine.on_reader(self._engine.log.following, position, PAGE)
             missing = [entry for entry in facts if entry.position <= self._published]
             if not missing:
-                return
+                break
             try:
                 await self._publish(missing)
-            except UnavailableError:
-                await asyncio.sleep(RETRY_WAIT_S)
+            except UnavailableError as error:
+                await self._wait_for_stream(error)
+            else:
+                self._taken()
             position = await self._position_of_stream()
+        return position
+
+    async def _wait_for_stream(self, error: UnavailableError) -> None:
+        # Why an earlier one was not taken is known when the first is asked for its ack, too.
+        self._asks_first = True
+        if not isinstance(error, _EarlierNotTaken) and not self._connection.closing:
+            self._outage.failed(error)
+        await asyncio.sleep(RETRY_WAIT_S)
+
+    def _taken(self) -> None:
+        self._asks_first = False
+        self._outage.over()
 
     async def _position_of_stream(self) -> int:
         """Wait until the stream is there; the log position of its last fact (whose id is then `_last_id`)."""

@@ -183,6 +183,27 @@ async def test_when_the_store_cannot_be_written_nothing_is_recorded_and_everythi
         assert await world.types("c") == ["instance_started", "transition_taken", "transition_taken"]
 
 
+@pytest.mark.parametrize("passing", ["time", "success"])
+async def test_a_commit_that_the_store_refused_counts_until_another_succeeds_or_for_a_while(
+    world: World, passing: str
+) -> None:
+    async with world:
+        await world.engine.start("counter", id="c")
+        await world.engine.touch()
+        recorder(world).before.append(FULL)
+        with pytest.raises(UnavailableError):
+            await world.engine.send("c", "add", 1, event_id="e")
+
+        with pytest.raises(UnavailableError, match="nothing was recorded: database or disk is full"):
+            await world.engine.touch()
+
+        if passing == "time":
+            world.clock.advance(10)
+        else:
+            await world.engine.send("c", "add", 1, event_id="e")
+        await world.engine.touch()
+
+
 @pytest.mark.parametrize(
     "error", [OperationalError("disk I/O error"), RuntimeError("connection lost")], ids=["store", "other"]
 )

@@ -109,6 +109,10 @@ def test_they_are_shown_with_their_origin_and_without_secrets(cli: Cli, monkeypa
     assert shown["ready_lag"] == ("5s", "flag")
     assert shown["charts"] == (["chart.yaml"], "flag")
     assert "geheim" not in cli("serve", "--print-settings").out
+    monkeypatch.setenv("STATEWRIGHT_LOGLEVEL", "info")
+    nearly = cli("serve", "--print-settings", "--json")
+    assert (nearly.code, len(nearly.lines)) == (0, len(shown))
+    assert "STATEWRIGHT_LOGLEVEL is no setting and is passed over" in nearly.err
     bad = cli("serve", "--print-settings", "--log-level", "loud")
     assert (bad.code, bad.out) == (2, "")
     assert "expected one of debug" in bad.err

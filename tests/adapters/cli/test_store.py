@@ -48,6 +48,7 @@ def test_prune_and_restore(ended: Cli) -> None:
     assert not Path("a.jsonl.gz").exists()
     done = ended("store", "prune", "--older-than", "0s", "--archive", "a.jsonl.gz", "--json")
     assert done.lines == [{"pruned": 1, "facts": 3, "left": 0, "archive": "a.jsonl.gz"}]
+    assert Path("a.jsonl.gz").stat().st_mode & 0o077 == 0, "it holds the facts, as a backup does"
     assert [line["id"] for line in ended("list", "--json").lines] == ["d-18"]
     for command in (("status", "d-17"), ("history", "d-17"), ("send", "d-17", "approve", "--event-id", "e-9")):
         result = ended(*command)

@@ -11,6 +11,8 @@ import msgspec
 import nats.errors
 import pytest
 from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
+from nats.js.api import DiscardPolicy
 
 from statewright.engine import Engine
 from statewright.engine.events import AnyFact, TransitionTaken
@@ -115,6 +117,61 @@ async def test_a_new_server_gets_everything(tmp_path: Path) -> None:
     async with running_server(tmp_path / "two") as server, serving(tmp_path, url_of(server.endpoint)) as (_, client):
         await client.send("l-1", "toggle")
         await eventually(lambda: has(client.connection.nc, 2), "both facts")
+
+
+async def test_a_stream_that_takes_no_more_is_told_of_once_and_completed_when_it_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told(what: str) -> int:
+        return sum(f"history waits for its stream{what}" in message for message in caplog.messages)
+
+    async with running_server(tmp_path) as server, raw(server.endpoint) as nc:
+        js = nc.jetstream()
+        async with serving(tmp_path, url_of(server.endpoint)) as (_, client):
+            await client.start("light", {"limit": 3}, id="l-1")
+            await eventually(lambda: has(nc, 1), "the start")
+            config = (await js.stream_info("STATEWRIGHT_HISTORY")).config
+            await js.update_stream(config.evolve(max_msgs=3, discard=DiscardPolicy.NEW))
+            refusals: list[str] = []
+
+            async def refused(message: Msg) -> None:
+                refusals.append(message.subject)
+
+            await nc.subscribe("statewright.history.>", cb=refused)
+            await asyncio.gather(*(client.send("l-1", "toggle") for _ in range(20)))
+            await eventually(lambda: len(refusals) > 100, "several attempts")
+            assert told("; trying again: stream STATEWRIGHT_HISTORY did not take fact l-1:4: max") == told("") == 1
+
+            await js.update_stream(config.evolve(max_msgs=-1))
+            await eventually(lambda: has(nc, 21), "all facts")
+            await eventually(lambda: told(": over after"), "the end")
+            assert [fact.sequence for _, _, fact in await published(nc)] == list(range(1, 22))
+
+
+async def test_history_goes_on_in_a_stream_that_is_bounded_by_its_owner(tmp_path: Path) -> None:
+    """It need not keep what was published: what has been dropped there doesn't come again."""
+    async with running_server(tmp_path) as server, raw(server.endpoint) as nc:
+        js = nc.jetstream()
+        async with serving(tmp_path, url_of(server.endpoint)) as (_, client):
+            await client.start("light", {"limit": 3}, id="l-1")
+            await client.send("l-1", "toggle")
+            await eventually(lambda: has(nc, 2), "two facts")
+            config = (await js.stream_info("STATEWRIGHT_HISTORY")).config
+            await js.update_stream(config.evolve(max_msgs=1))
+        async with serving(tmp_path, url_of(server.endpoint)) as (_, client):
+            await client.send("l-1", "toggle")
+            await eventually(lambda: last_is(nc, 3), "the third")
+        await js.purge_stream("STATEWRIGHT_HISTORY")
+        async with serving(tmp_path, url_of(server.endpoint)) as (_, client):
+            await client.send("l-1", "toggle")
+            await eventually(lambda: last_is(nc, 4), "the fourth")
+            message = await js.get_msg("STATEWRIGHT_HISTORY", 4)
+            assert (message.headers or {})["Nats-Msg-Id"] == "l-1:4"
+
+
+async def last_is(nc: NatsClient, sequence: int) -> bool:
+    """Whether the last message of the stream has this number, the numbers of those that were dropped included."""
+    return bool((await nc.jetstream().stream_info("STATEWRIGHT_HISTORY")).state.last_seq == sequence)
 
 
 async def test_what_another_store_left_hides_nothing(tmp_path: Path) -> None:
