@@ -103,7 +103,7 @@ class Runtime:
         self._queue: deque[Delivery] = deque()
         self._queue_max = queue_max
         self._arrived = asyncio.Event()
-        self._closing = False
+        self.is_closing = False
         self._under_way: asyncio.Future[None] | None = None
         """Done when the batch that is being recorded has been answered."""
         self._recovering: asyncio.Task[None] | None = None
@@ -125,7 +125,7 @@ class Runtime:
     def submit(self, request: Request, *, bounded: bool = True) -> asyncio.Future[Any]:
         """Queue a request; the future has its answer once that is durable. Raises `BusyError` when the queue is full
         (`bounded=False` is for the engine's own, whose number is bounded elsewhere), `UnavailableError` on closing."""
-        if self._closing:
+        if self.is_closing:
             raise UnavailableError("the engine is closing")
         holds = self.holds
         if bounded and len(self._queue) + self._lookups.waiting + holds.waiting >= self._queue_max:
@@ -174,7 +174,7 @@ class Runtime:
 
     async def finish(self) -> None:
         """Take no more requests and answer those that are queued. The threads go on, for who follows the log."""
-        self._closing = True
+        self.is_closing = True
         self.holds.let_go()
         self._arrived.set()
         await self._task
@@ -189,7 +189,7 @@ class Runtime:
         while True:
             batch = self._take()
             if not batch:
-                if self._closing and not self._queue:
+                if self.is_closing and not self._queue:
                     break
                 self._arrived.clear()
                 await self._arrived.wait()

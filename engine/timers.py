@@ -63,9 +63,9 @@ class Timers:
                 self._outage.over()
                 if not fired:
                     await self.alarm.wait(next_at)
-            except UnavailableError:
-                return  # The engine is closing.
             except Exception as error:
+                if isinstance(error, UnavailableError) and self._runtime.is_closing:
+                    return
                 self._outage.failed(error)
                 await self._outage.pause()
 

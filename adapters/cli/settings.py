@@ -235,6 +235,12 @@ def _globals(options: Options, environment: Mapping[str, str], faults: list[str]
                 check(str(value))
         except InvalidError as error:
             faults.append(f"{variable if origin == 'environment' else flag}: {error}")
+    if options.nats in (None, "embedded"):
+        # Who names a login, or an authority, means a server; our own has a password of its own.
+        for line in lines:
+            if line.setting.startswith("nats_") and line.value:
+                where = line.variable if line.origin == "environment" else line.flag
+                faults.append(f"{where}: expected --nats with the URL of the server that it is for, got none")
     return lines
 
 

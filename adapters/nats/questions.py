@@ -29,7 +29,8 @@ slow because it has too much to do is never given twice as much for it."""
 
 
 class _Question(Generic[A]):
-    """One that waits for its answer. open: how many of those who were asked have not said anything yet."""
+    """One that waits for its answer. open: how many of those who were asked have not said anything yet.
+    is_nobody_there: whether that was so when it was asked last."""
 
     def __init__(
         self, subject: str, payload: bytes, headers: dict[str, str] | None, kind: type[A], answer: asyncio.Future[A]
@@ -40,6 +41,7 @@ class _Question(Generic[A]):
         self.kind = kind
         self.answer = answer
         self.open = 1
+        self.is_nobody_there = False
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -97,6 +99,10 @@ class Questions:
                     question.timer = loop.call_later(pause_s, self._ask_again, reply_to, pause_s)
                 answer: A = await question.answer
                 return answer
+        except TimeoutError:
+            if question.is_nobody_there:
+                raise NoRespondersError from None
+            raise
         finally:
             del self._waiting[reply_to]
             if question.timer is not None:
@@ -121,8 +127,10 @@ class Questions:
         if question is None or question.answer.done():
             return  # Somebody else was first.
         question.open -= 1
+        nobody = not message.data and message.headers is not None and message.headers.get("Status") == "503"
+        question.is_nobody_there = nobody
         try:
-            if not message.data and message.headers and message.headers.get("Status") == "503":
+            if nobody:
                 raise NoRespondersError
             question.answer.set_result(decode_answer(message.data, question.kind))
         except (BusyError, UnavailableError, NoRespondersError) as error:

@@ -93,6 +93,16 @@ def test_variables_without_a_flag_are_checked_with_the_others(tmp_path: Path) ->
             read_settings(Options(), {}, {variable: wrong})
 
 
+@pytest.mark.parametrize("nats", [None, "embedded"])
+def test_a_login_for_no_server_is_refused(nats: str | None) -> None:
+    wrong = r"2 settings are wrong: --nats-creds: expected --nats with the URL of the server that it is for, got none; "
+    with pytest.raises(InvalidError, match=wrong):
+        read_settings(
+            Options(nats=nats, nats_creds="user.creds", nats_ca="ca.pem"), {}, {"STATEWRIGHT_NATS_CA": "ca.pem"}
+        )
+    read_settings(Options(nats="nats://localhost:4222", nats_creds="user.creds"), {}, {})
+
+
 def test_a_variable_that_is_nearly_a_setting_is_told_others_are_left_alone() -> None:
     environment = {"STATEWRIGHT_LOGLEVEL": "info", "STATEWRIGHT_SERVICE_HOST": "10.0.0.1", "STATEWRIGHT_STORE": "x"}
     assert unknown_variables(environment) == [

@@ -126,6 +126,23 @@ async def test_what_would_do_harm_twice_is_asked_once(door: Door) -> None:
         assert len(door.asked) > 8
 
 
+async def test_whoever_was_asked_and_went_is_told_of_when_the_time_is_up(tmp_path: Path) -> None:
+    """It may have recorded it before it went, so somebody who comes is still asked."""
+    async with running_server(tmp_path) as server, await Client.connect(server.endpoint, timeout_s=2) as client:
+        async with raw(server.endpoint) as nc:
+            asked: list[Msg] = []
+
+            async def take(message: Msg) -> None:
+                asked.append(message)
+
+            await nc.subscribe("statewright.send.*", cb=take)
+            await known(nc)
+            asking = asyncio.create_task(client.send("l-1", "toggle"))
+            await until(lambda: asked)
+        with pytest.raises(UnavailableError, match="is up, but an engine does not serve it"):
+            await asking
+
+
 async def test_nobody_there_is_said_at_once(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server, await Client.connect(server.endpoint, timeout_s=60) as client:
         with pytest.raises(UnavailableError, match="is up, but an engine does not serve it"):
@@ -168,7 +185,7 @@ async def test_with_one_worker_of_three_stopped_every_request_is_answered(tmp_pa
         try:
             for worker in workers:
                 await worker.start()
-            async with await Client.connect(where, timeout_s=10) as client:
+            async with await Client.connect(where, timeout_s=60) as client:
                 ids = [f"i-{number}" for number in range(40)]
                 await asyncio.gather(*(client.start("crash", id=one) for one in ids[:20]))
                 workers[1].pause()
