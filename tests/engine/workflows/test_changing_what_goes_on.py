@@ -23,8 +23,8 @@ AFTER = "s30"
 
 
 def quick(stage: Stage, *, mode: str = "sequential") -> Workflow:
-    """In a graph each waits for the one before the last, so that two run at once. The last ones wait to be
-    let go: an execution that went on until then without having been changed has outrun its change."""
+    """In a graph each waits for the one before the last, so that two run at once. The last ones wait to be let go: so
+    what is asked for comes in time, however slow the machine is."""
     stage.held = {f"s{number}" for number in range(STEPS - 5, STEPS)}
     return stage.workflow(
         *(stage.step(f"s{number}", *([f"s{number - 2}"] if number > 1 else [])) for number in range(STEPS)),
@@ -32,24 +32,17 @@ def quick(stage: Stage, *, mode: str = "sequential") -> Workflow:
     )
 
 
-async def completed(stage: Stage) -> int:
-    return (await stage.orchestrator.status("e")).completed_steps
-
-
 @pytest.mark.parametrize("mode", ["sequential", "parallel"])
 async def test_it_is_changed_as_it_goes(stage: Stage, mode: str) -> None:
     async with stage.opened(quick(stage, mode=mode)) as orchestrator:
         await orchestrator.execute("w", id="e")
         await stage.until_begun(AFTER)
-        outcome = await orchestrator.change(
+        await orchestrator.change(
             "e",
             add=[stage.step("x", "s1"), stage.step("y")],
             replace=[stage.step("s196", "s194", "x", parameters={"from": "${steps.x.by}"})],
             remove=["s199"],
         )
-        before = await orchestrator.engine.history("e", to=outcome.sequence)
-        done = sum(one.status == "completed" for fact in before for one in getattr(fact, "steps", ()))
-        assert done < STEPS - 5
         stage.let_go(*stage.held)
         status = await stage.over()
         assert (status.status, status.completed_steps, status.total_steps) == ("completed", STEPS + 1, STEPS + 1)
@@ -67,7 +60,6 @@ async def test_it_goes_back_to_a_checkpoint_as_it_goes(stage: Stage) -> None:
         done = sum(one.status == "completed" for fact in then for one in getattr(fact, "steps", ()))
         await stage.until_begun(f"s{done + 20}")
         await orchestrator.resume_from("e", "here")
-        assert await completed(stage) < STEPS - 5
         stage.let_go(*stage.held)
         assert (await stage.over()).status == "completed"
         runs = Counter(stage.ran)
@@ -82,7 +74,6 @@ async def test_all_of_many_who_change_it_at_once_are_heard(stage: Stage) -> None
         await orchestrator.execute("w", id="e")
         await stage.until_begun(AFTER)
         await asyncio.gather(*(orchestrator.change("e", add=[stage.step(f"x{n}")]) for n in range(5)))
-        assert await completed(stage) < STEPS - 5
         stage.let_go(*stage.held)
         assert (await stage.over()).completed_steps == STEPS + 5
         assert sorted(stage.ran[-5:]) == [f"x{n}" for n in range(5)]
@@ -91,7 +82,7 @@ async def test_all_of_many_who_change_it_at_once_are_heard(stage: Stage) -> None
 async def test_what_has_started_meanwhile_is_refused_and_what_was_removed_never_runs(stage: Stage) -> None:
     async with stage.opened(quick(stage, mode="parallel")) as orchestrator:
         # Nothing comes after them, so that each can be removed by itself.
-        leaves = [f"leaf{number}" for number in range(0, STEPS, 25)]
+        leaves = [f"leaf{number}" for number in (*range(0, STEPS, 25), STEPS - 1)]
         added = [stage.step(leaf, f"s{leaf[4:]}") for leaf in leaves]
         await orchestrator.execute("w", id="e")
         await orchestrator.change("e", add=added)
@@ -105,7 +96,7 @@ async def test_what_has_started_meanwhile_is_refused_and_what_was_removed_never_
         assert {type(one) for one in answers if isinstance(one, BaseException)} <= {InvalidState}
         assert all("not to have started" in str(one) for one in answers if isinstance(one, BaseException))
         assert "leaf0" in refused
-        assert "leaf175" not in refused
+        assert leaves[-1] not in refused
         assert {step for step in stage.ran if step.startswith("leaf")} == refused
 
 
