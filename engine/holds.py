@@ -27,9 +27,6 @@ class Holds:
         self._put_back = put_back
         self._kept: dict[str, list[Delivery]] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-
-        self.are_none = True
-        """Whether nothing is held: what most requests find."""
         self.waiting = 0
         """How many requests wait."""
 
@@ -48,13 +45,11 @@ class Holds:
         turn = self._turns.setdefault(instance_id, asyncio.Lock())
         async with turn:
             self._kept[instance_id] = []
-            self.are_none = False
             try:
                 yield
             finally:
                 self._release(instance_id)
                 del self._kept[instance_id]
-                self.are_none = not self._kept
 
     def let_go(self) -> None:
         """Nothing more will come: what waits is decided, whatever the holds."""

@@ -127,12 +127,11 @@ class Runtime:
         (`bounded=False` is for the engine's own, whose number is bounded elsewhere), `UnavailableError` on closing."""
         if self.is_closing:
             raise UnavailableError("the engine is closing")
-        holds = self.holds
-        if bounded and len(self._queue) + self._lookups.waiting + holds.waiting >= self._queue_max:
+        if bounded and self.waiting >= self._queue_max:
             raise BusyError(f"{self._queue_max:,} requests are waiting; try again later")
         answered = self._loop.create_future()
         delivery = Delivery(request, answered)
-        if holds.are_none or not holds.keep(delivery):
+        if not self.holds.keep(delivery):
             self._queue.append(delivery)
             self._arrived.set()
         return answered
