@@ -15,6 +15,7 @@ or undone that has happened meanwhile. Either all of it is recorded or nothing i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from eventsourcing.persistence import PersistenceError
@@ -69,13 +70,13 @@ async def modify(
     with other content), `BusyError`, `UnavailableError`.
     """
     check_id("an instance id", instance_id)
-    row = await engine.status(instance_id) if chart is None else None
+    if chart is None:
+        row = await engine.status(instance_id)
+        taking = partial(engine.definitions.pinned, row.definition, row.version, row.digest)
+    else:
+        taking = partial(engine.definitions.take, chart)
     try:
-        if chart is not None:
-            await engine.on_writer(engine.definitions.take, chart)
-        else:
-            assert row is not None
-            chart = await engine.on_writer(engine.definitions.pinned, row.definition, row.version, row.digest)
+        chart = await engine.on_writer(taking)
     except PersistenceError as error:
         failure = f"the definition of instance '{instance_id}' can't be stored or read: {error}"
         raise UnavailableError(failure) from error
