@@ -62,6 +62,11 @@ class Shown(NamedTuple):
     flag: str
     variable: str
 
+    @property
+    def where(self) -> str:
+        """What set it."""
+        return self.variable if self.origin == "environment" else self.flag
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -228,19 +233,19 @@ def _globals(options: Options, environment: Mapping[str, str], faults: list[str]
         set_there = bool(environment.get(variable)) and str(value) == environment.get(variable)
         origin = "environment" if set_there else "default" if value == field.default else "flag"
         flag = f"--{field.name.replace('_', '-')}"
-        lines.append(Shown(field.name, shown(field.name, value), origin, flag, variable))
+        line = Shown(field.name, shown(field.name, value), origin, flag, variable)
+        lines.append(line)
         check = _CHECKS.get(field.name)
         try:
             if check is not None and value is not None:
                 check(str(value))
         except InvalidError as error:
-            faults.append(f"{variable if origin == 'environment' else flag}: {error}")
+            faults.append(f"{line.where}: {error}")
     if options.nats in (None, "embedded"):
         # Who names a login, or an authority, means a server; our own has a password of its own.
-        for line in lines:
-            if line.setting.startswith("nats_") and line.value:
-                where = line.variable if line.origin == "environment" else line.flag
-                faults.append(f"{where}: expected --nats with the URL of the server that it is for, got none")
+        astray = [line for line in lines if line.setting.startswith("nats_") and line.value]
+        said = "expected --nats with the URL of the server that it is for, got none"
+        faults += (f"{line.where}: {said}" for line in astray)
     return lines
 
 

@@ -19,8 +19,8 @@ from statewright.engine.errors import InvalidError
 CircuitState = Literal["closed", "open", "half_open"]
 TRIAL_WAIT_S = 1.0
 """How much later than `open_for_s` who finds all trials under way is to come again: by then a trial that fails soon is
-over, and so is the time that the circuit is open after it. A trial may take as long as any call: who came back every
-second meanwhile would use up all attempts on a service that is back."""
+over, and so is the time that the circuit is open after it. A trial may take as long as any call, and to be refused
+every second meanwhile would cost each who waits a claim and a write."""
 
 
 class CircuitPolicy(msgspec.Struct, frozen=True, kw_only=True):
