@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from statewright.engine import EffectCall
-from statewright.engine.recorder import Changes
+from statewright.engine.recorder import Changes, EffectRow
 from statewright.engine.rooms import CONCURRENCY_MAX
 from statewright.engine.threads import THREADS_MAX
 from tests.engine.test_steps import LOADING
@@ -40,6 +40,15 @@ async def test_no_more_are_claimed_than_there_is_room_for(world: World) -> None:
         assert 0 < most <= CONCURRENCY_MAX
 
 
+def claimed(world: World) -> EffectRow:
+    """The effect of instance "w", claimed by a commit."""
+    connection = world.connect()
+    connection.execute(f"UPDATE effects SET state = 'running', attempt = 1, lease_epoch = 1, due_at = {2**62}")
+    connection.close()
+    (row,) = world.engine.recorder.select_effects("w")
+    return row
+
+
 async def test_a_claim_of_which_it_is_not_known_whether_it_is_there_is_given_back(world: World) -> None:
     attempts: list[int] = []
 
@@ -49,10 +58,7 @@ async def test_a_claim_of_which_it_is_not_known_whether_it_is_there_is_given_bac
     async with world:
         await world.engine.start("loading", id="w")
         # As a commit leaves it that was taken for failed.
-        connection = world.connect()
-        connection.execute(f"UPDATE effects SET state = 'running', attempt = 1, lease_epoch = 1, due_at = {2**62}")
-        connection.close()
-        (row,) = world.engine.recorder.select_effects("w")
+        row = claimed(world)
         world.engine._behind.effects.unclaim(Changes(effects_requested=[row]), is_certain=False)
         world.engine.performer("step", perform)
         await world.until_recorded("w", "transition_taken", 2)
@@ -68,10 +74,7 @@ async def test_a_claim_that_another_worker_has_made_is_left_alone(world: World) 
     async with world:
         await world.engine.start("loading", id="w")
         # As another worker's commit leaves it, while the own one failed.
-        connection = world.connect()
-        connection.execute(f"UPDATE effects SET state = 'running', attempt = 1, lease_epoch = 1, due_at = {2**62}")
-        connection.close()
-        (row,) = world.engine.recorder.select_effects("w")
+        row = claimed(world)
         own = Changes(effects_requested=[row._replace(due_at=2**61)])
         world.engine._behind.effects.unclaim(own, is_certain=False)
         world.engine.performer("step", perform)

@@ -53,6 +53,16 @@ def moving(world: World, **steps: Any) -> Any:
     return is_parked
 
 
+async def parked_timer(world: World) -> ParkedRow:
+    """That of instance "g-1", whose chart is not there when it is due."""
+    await world.engine.start("guarded", id="g-1")
+    world.charts = [OTHER]
+    await world.restart()
+    await until(moving(world), "a parked timer")
+    (row,) = world.engine.recorder.select_parked(10)
+    return row
+
+
 @pytest.fixture
 def world(tmp_path: Path, store_url: str) -> World:
     return World(tmp_path / "store.db", guarded(), OTHER, url=store_url)
@@ -100,11 +110,7 @@ async def test_a_timer_whose_guard_is_gone_is_parked_and_others_fire(
 
 async def test_a_dropped_timer_is_recorded_and_never_fires(world: World) -> None:
     async with world:
-        await world.engine.start("guarded", id="g-1")
-        world.charts = [OTHER]
-        await world.restart()
-        await until(moving(world), "a parked timer")
-        (row,) = world.engine.recorder.select_parked(10)
+        row = await parked_timer(world)
         with pytest.raises(UnavailableError, match="allowed"):
             await world.engine.drop_parked(row.parked_id)  # Recording needs the definition.
         world.charts = [guarded(), OTHER]
@@ -119,11 +125,7 @@ async def test_a_dropped_timer_is_recorded_and_never_fires(world: World) -> None
 
 async def test_a_parked_timer_that_nobody_waits_for_any_more_does_not_come_back(world: World) -> None:
     async with world:
-        await world.engine.start("guarded", id="g-1")
-        world.charts = [OTHER]
-        await world.restart()
-        await until(moving(world), "a parked timer")
-        (row,) = world.engine.recorder.select_parked(10)
+        row = await parked_timer(world)
         world.charts = [guarded(), OTHER]
         await world.restart()
         await world.engine.cancel("g-1")
